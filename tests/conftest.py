@@ -1,0 +1,51 @@
+"""What all tests share: the real radiographs where there are any, a copy of the checkout to work in, repeatable runs."""
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Set before anything imports torch, and inherited by the notebooks that run in processes of their own.
+os.environ.setdefault('OMP_NUM_THREADS', '2')
+os.environ.setdefault('PYTHONHASHSEED', '0')
+
+settings.register_profile('repeatable', derandomize=True, deadline=None)
+settings.load_profile('repeatable')
+
+
+@pytest.fixture(scope='session')
+def real_data() -> Path:
+    """The folder of real radiographs that BONEAGE_DATA names."""
+    folder = os.environ.get('BONEAGE_DATA')
+    if not folder: pytest.skip('real radiographs: BONEAGE_DATA is not set')
+    if not Path(folder).is_dir(): pytest.skip(f'real radiographs: BONEAGE_DATA names no folder ({folder})')
+    return Path(folder)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of the checkout that a test may change."""
+    skip = shutil.ignore_patterns('.*', '_proc', '_docs', 'out', 'runs', 'build', 'dist', '*.egg-info', '__pycache__')
+    return shutil.copytree(ROOT, tmp_path/'checkout', symlinks=True, ignore=skip)
+
+
+@pytest.fixture(scope='session')
+def assessor():
+    """The shipped networks."""
+    from boneage.assessment import Assessor
+    return Assessor()
+
+
+@pytest.fixture(scope='session')
+def hand(assessor):
+    """A drawn hand that the shipped networks take for one."""
+    from boneage.data import PictureError
+    from boneage.phantom import draw_cohort
+    for phantom in draw_cohort(20, 5, side=400):
+        try: found = assessor.preprocess(phantom.picture), assessor.preprocess(phantom.picture[:, ::-1])
+        except PictureError: continue
+        if max(f.doubt for f in found) < .05: return phantom
+    pytest.fail('none of twenty drawn hands is taken for a hand')

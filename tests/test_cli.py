@@ -1,0 +1,234 @@
+"""The command line: results on stdout, one line an error on stderr, and the exit status."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from boneage import __version__
+from boneage.cli import main
+from boneage.phantom import write_cohort
+
+BONEAGE = Path(sys.executable).with_name('boneage')
+TERMS = 'boneage: For research and education only, no medical device.'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, hand):
+    """A working folder with one good picture and everything that people mistake for one."""
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('hand.png', hand.picture)
+    cv2.imwrite('dot.png', hand.picture[:3, :3])
+    cv2.imwrite('black.png', np.zeros((300, 200), np.uint8))
+    cv2.imwrite('noise.png', np.random.default_rng(0).integers(0, 256, (300, 200), np.uint8))
+    Path('cut.png').write_bytes(Path('hand.png').read_bytes()[:2000])
+    Path('empty.png').write_bytes(b'')
+    Path('text.png').write_text('no picture')
+    Path('folder').mkdir()
+    return tmp_path
+
+
+@pytest.fixture(scope='module')
+def cohort(tmp_path_factory): return write_cohort(tmp_path_factory.mktemp('data')/'cohort', 6, 7, side=320)
+
+
+@pytest.fixture
+def boneage(capsys):
+    """Run a command line in this process: its exit status, the lines of stdout, the lines of stderr."""
+    def run(*args):
+        capsys.readouterr()
+        status = main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        assert 'Traceback' not in out + err
+        return status, out.splitlines(), err.splitlines()
+    return run
+
+
+BAD = ['dot.png', 'black.png', 'noise.png', 'cut.png', 'empty.png', 'text.png', 'folder', 'missing.png']
+
+
+@pytest.mark.parametrize('bad', BAD)
+def test_bad_file(folder, boneage, bad):
+    """A line that names the file and says what to do; the others are still assessed."""
+    status, out, err = boneage('assess', bad, 'hand.png', '--sex', 'F')
+    assert status == 1 and err[1:] == [TERMS]
+    assert err[0].startswith(f'boneage: {bad}: not assessed: ')
+    assert any(mark in err[0] for mark in ';?'), 'the line says what to do'
+    assert len(out) == 1 and out[0].startswith('hand.png: ') and out[0].endswith('), girl')
+
+
+def test_json_of_a_batch(folder, boneage):
+    files = [*BAD, 'hand.png']
+    status, out, err = boneage('assess', *files, '--sex', 'm', '--json')
+    found = [json.loads(line) for line in out]
+    assert status == 1 and len(err) == len(BAD) + 1
+    assert [f['file'] for f in found] == files and {f['sex'] for f in found} == {'M'}
+    assert [f['accepted'] for f in found] == [False] * len(BAD) + [True]
+    assert all(list(f) == ['file', 'sex', 'accepted', 'reason', 'bone_age_months', 'mirrored', 'model'] for f in found)
+    assert all(f['reason'] and f['bone_age_months'] is None and f['mirrored'] is None for f in found[:-1])
+    assert found[-1]['reason'] == '' and 0 <= found[-1]['bone_age_months'] <= 240
+
+
+def test_all_is_well(folder, boneage):
+    assert boneage('assess', 'hand.png', '--sex', 'F')[0] == 0
+
+
+def test_odd_file_names(folder, boneage):
+    for name in ('two\nlines.png', 'Röntgen  1.png', '[red]x.png'):
+        Path(name).write_bytes(Path('hand.png').read_bytes())
+        status, out, err = boneage('assess', name, '--sex', 'F')
+        assert (status, len(out), err) == (0, 1, [TERMS]) and out[0].startswith(name.replace('\n', ' '))
+
+
+@pytest.mark.parametrize('args, says', [
+    ('', 'Missing command'), ('asses hand.png', 'No such command'), ('assess --sex F', 'FILE'), ('assess hand.png', 'give --sex F or --sex M'),
+    ('assess hand.png --sex', "'--sex' requires an argument"), ('assess hand.png --sex X', 'give --sex F or --sex M'),
+    ('assess hand.png --sex F --jsno', '--jsno'), ('preprocess hand.png', '--out'), ('preprocess hand.png --out hand.png', '--out'),
+    ('preprocess hand.png other/hand.png --out out', 'are named hand'), ('preprocess hand.png hand_mask.png --out .', 'hand_mask.png would be overwritten'),
+    ('evaluate', 'DIR'), ('evaluate folder --ids hand.png', 'column id'), ('train', 'STAGE'), ('train bones folder --out run', 'bones'),
+    ('train age folder', '--out'), ('train segmentation cohort --out run --withheld ids.csv', '--annotations'),
+    ('train keypoints a b --out run --annotations c --withheld ids.csv', 'one data set')])
+def test_usage(folder, boneage, args, says):
+    """One line, exit status 2, nothing on stdout and nothing written."""
+    Path('ids.csv').write_text('id\n1\n')
+    before = sorted(folder.rglob('*'))
+    status, out, err = boneage(*args.split())
+    assert (status, out, len(err)) == (2, [], 1), err
+    assert says in err[0] and '--help' in err[0]
+    assert sorted(folder.rglob('*')) == before
+
+
+@pytest.mark.parametrize('command', ['assess hand.png --sex F', 'preprocess hand.png --out out', 'evaluate folder'])
+def test_no_weights(folder, boneage, command):
+    status, out, err = boneage(*command.split(), '--weights', 'folder')
+    assert status == 1 and out == [] and len(err) == 1 and 'folder: has no segmentation.safetensors' in err[0]
+
+
+def test_unexpected_error(folder, boneage, monkeypatch):
+    def fail(*args): raise RuntimeError('first line\nsecond line')
+    monkeypatch.setattr('boneage.assessment.Assessor.assess', fail)
+    assert boneage('assess', 'hand.png', '--sex', 'F')[::2] == (1, ['boneage: RuntimeError: first line second line; BONEAGE_DEBUG=1 shows where'])
+    monkeypatch.setenv('BONEAGE_DEBUG', '1')
+    with pytest.raises(RuntimeError): main(['assess', 'hand.png', '--sex', 'F'])
+
+
+def test_interrupted(folder, boneage, monkeypatch):
+    def stop(*args): raise KeyboardInterrupt
+    monkeypatch.setattr('boneage.assessment.Assessor.assess', stop)
+    assert boneage('assess', 'hand.png', '--sex', 'F') == (130, [], ['boneage: interrupted'])
+
+
+def test_preprocess(folder, boneage, hand):
+    status, out, err = boneage('preprocess', 'missing.png', 'hand.png', 'black.png', '--out', 'new/stages')
+    assert (status, out, len(err)) == (1, [], 2) and err[0].startswith('boneage: missing.png: not preprocessed: no such file')
+    assert sorted(p.name for p in Path('new/stages').iterdir()) == ['hand.json', 'hand_mask.png', 'hand_registered.png']
+    mask, registered = (cv2.imread(f'new/stages/hand_{name}.png', cv2.IMREAD_UNCHANGED) for name in ('mask', 'registered'))
+    found = json.loads(Path('new/stages/hand.json').read_text())
+    assert list(found) == ['file', 'keypoints', 'matrix', 'canvas', 'mirrored', 'doubt'] and found['file'] == 'hand.png'
+    assert mask.shape == hand.mask.shape and set(np.unique(mask)) == {0, 255}
+    assert list(registered.shape) == found['canvas'] and registered.dtype == np.uint8
+    assert found['mirrored'] == (np.linalg.det(np.array(found['matrix'])[:, :2]) < 0)
+    x, y = np.array(found['matrix']) @ [*found['keypoints']['mid_tip'], 1]
+    height, width = found['canvas']
+    assert abs(x - width / 2) < .1 and abs(y - height * 100 / 2080) < .1
+    size = np.linalg.norm(hand.points[0] - hand.points[2])
+    assert np.linalg.norm(np.array(list(found['keypoints'].values())) - hand.points, axis=1).max() < .2 * size
+
+
+def test_evaluate(cohort, folder, boneage):
+    """JSON is the summary and nothing else; the predictions are kept; ids choose."""
+    status, out, _ = boneage('evaluate', cohort, '--json', '--out', 'new/predictions.csv')
+    scores = json.loads(out[0])
+    assert status == 0 and len(out) == 1 and scores['n'] == 6
+    assert list(scores) == ['n', 'n_refused', 'mae_months', 'mae_ci95', 'bias_months', 'median_baseline_mae_months', 'by_sex']
+    assert {s for s in scores['by_sex']} == {'F', 'M'}
+    predictions = pd.read_csv('new/predictions.csv', dtype={'id': str})
+    assert len(predictions) == 6 and (~predictions.accepted).sum() == scores['n_refused']
+    Path('ids.csv').write_text('id\np0001\np0002\n')
+    assert json.loads(boneage('evaluate', cohort, '--ids', 'ids.csv', '--json')[1][0])['n'] == 2
+
+
+def test_evaluate_for_people(cohort, boneage):
+    status, out, err = boneage('evaluate', cohort)
+    assert status == 0 and err == [TERMS] and 'refused' in out[-1]
+    assert all(any(word in line for line in out) for word in ('all', 'girls', 'boys', 'always the median'))
+
+
+@pytest.mark.parametrize('command', ['evaluate', 'check-data', 'train age --out run'])
+@pytest.mark.parametrize('name', ['nowhere', 'folder', 'hand.png'])
+def test_no_data_set(folder, boneage, command, name):
+    status, out, err = boneage(*command.split(), name)
+    assert (status, out, len(err)) == (1, [], 1) and err[0].startswith(f'boneage: {name}: ')
+
+
+def test_check_data(cohort, folder, boneage):
+    status, out, err = boneage('check-data', cohort)
+    assert (status, err) == (0, []) and out[-1] == 'Nothing is wrong.'
+    (folder/'part/images').mkdir(parents=True)
+    (folder/'part/labels.csv').write_text('id,boneage,male\nhand,100,True\nother,90,False\n')
+    (folder/'part/images/hand.png').write_bytes((folder/'hand.png').read_bytes())
+    status, out, err = boneage('check-data', 'part')
+    assert status == 1 and 'labels without a picture: 1' in out and err == []
+
+
+def test_train(tmp_path, boneage):
+    """A stage is trained, and the same command again has nothing to do."""
+    cohort = write_cohort(tmp_path/'cohort', 24, 3)
+    command = 'train', 'segmentation', cohort, '--annotations', cohort, '--out', tmp_path/'run', '--scale', 'tiny'
+    status, out, err = boneage(*command)
+    assert (status, out) == (0, []) and sum('epoch' in line for line in err) == 6
+    assert (tmp_path/'run/segmentation.safetensors').stat().st_size > 1e5
+    status, out, err = boneage(*command)
+    assert status == 0 and not any('epoch' in line for line in err)
+
+
+def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
+    """By default a thousand of 12,611, in proportion; else those of the file."""
+    calls = []
+    monkeypatch.setattr('boneage.training.train_age', lambda *args, **options: calls.append((args, options)))
+    (folder/'large/images').mkdir(parents=True)
+    (folder/'large/images/0.png').write_bytes((folder/'hand.png').read_bytes())
+    (folder/'large/labels.csv').write_text('id,boneage,male\n' + ''.join(f'{i},{i % 200 + 1},{i % 2}\n' for i in range(1262)))
+    Path('ids.csv').write_text('id\n007\n')
+    assert boneage('train', 'age', 'large', cohort, '--out', 'run')[0] == 0
+    assert boneage('train', 'age', 'large', '--out', 'run', '--withheld', 'ids.csv', '--scale', 'paper')[0] == 0
+    (args, default), (_, given) = calls
+    assert args == ([Path('large'), cohort], Path('run')) and len(default['leave_out']) == 100 and default['scale'].name == 'laptop'
+    assert given['leave_out'] == {'007'} and given['scale'].name == 'paper'
+
+
+def test_demo(boneage, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr('boneage.demo.run_demo', asked.append)
+    assert boneage('demo', '--out', tmp_path/'demo')[0] == 0 and asked == [tmp_path/'demo']
+
+
+@pytest.mark.parametrize('command', ['', 'assess', 'preprocess', 'evaluate', 'check-data', 'train', 'demo'])
+def test_help(boneage, command):
+    status, out, err = boneage(*command.split(), '--help')
+    assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)
+
+
+# The installed command
+
+def test_version():
+    done = subprocess.run([BONEAGE, '--version'], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, __version__, '')
+
+
+def test_installed(folder):
+    done = subprocess.run([BONEAGE, 'assess', 'cut.png', 'hand.png', '--sex', 'F', '--json'], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and [json.loads(line)['accepted'] for line in done.stdout.splitlines()] == [False, True]
+    assert len(done.stderr.splitlines()) == 2 and done.stderr.splitlines()[1] == TERMS
+
+
+def test_reader_gone(cohort):
+    """`boneage ... | head` ends without a word."""
+    process = subprocess.Popen([BONEAGE, 'check-data', cohort], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ''
+    process.wait(60)

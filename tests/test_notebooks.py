@@ -1,0 +1,91 @@
+"""Every notebook runs, is clean and readable, and is in step with the modules and the README made from it."""
+import filecmp
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT/'nbs'
+NOTEBOOKS = sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
+each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS, ids=lambda p: p.relative_to(NBS).with_suffix('').as_posix())
+
+MAX_LINES, MAX_BYTES = 40, 1_000_000
+# an absolute path of some machine; the slash of a web address or of a relative path has a letter or a dot before it
+MACHINE_PATH = re.compile(r'(?<![\w.:/-])(/(home|root|tmp|Users|usr|opt|mnt|var|srv|data|work\w*)/|[A-Z]:\\)[^\s\'"]*')
+
+
+def run(*command, cwd, timeout=540):
+    """Run a command and fail with what it printed."""
+    done = subprocess.run([str(c) for c in command], cwd=cwd, timeout=timeout, text=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode: pytest.fail(f'{" ".join(map(str, command))}\n{done.stdout}', pytrace=False)
+    return done.stdout
+
+
+def nbdev(command):
+    """The path of an nbdev command beside the running Python."""
+    return Path(sys.executable).with_name(f'nbdev-{command}')
+
+
+def cells(notebook): return json.loads(notebook.read_text(encoding='utf-8'))['cells']
+
+
+def output_text(cell):
+    """The text of a cell's outputs, without pictures."""
+    for out in cell.get('outputs', []):
+        parts = [out.get('text', ''), out.get('traceback', '')]
+        parts += [v for k, v in out.get('data', {}).items() if k.startswith('text/')]
+        yield re.sub(r'base64,[A-Za-z0-9+/=\s]+', '', '\n'.join(''.join(p) for p in parts))
+
+
+def differences(a, b, pattern):
+    """Names of the files matching `pattern` that are not the same under folders `a` and `b`."""
+    names = {p.relative_to(d).as_posix() for d in (a, b) for p in d.glob(pattern)}
+    return sorted(n for n in names if not ((a/n).exists() and (b/n).exists() and filecmp.cmp(a/n, b/n, shallow=False)))
+
+
+@each_notebook
+def test_runs(notebook): run(nbdev('test'), notebook, cwd=ROOT)
+
+
+@each_notebook
+def test_readable(notebook):
+    """Short cells, a file that can be reviewed, no path of the machine it ran on."""
+    assert notebook.stat().st_size <= MAX_BYTES, f'{notebook.name} is over {MAX_BYTES} bytes: fewer or smaller figures'
+    for i, cell in enumerate(cells(notebook)):
+        lines = len(''.join(cell['source']).splitlines())
+        if cell['cell_type'] == 'code': assert lines <= MAX_LINES, f'cell {i} has {lines} lines'
+        for text in output_text(cell):
+            found = MACHINE_PATH.search(text)
+            assert not found, f'the output of cell {i} names a path of a machine: {found[0]}'
+
+
+def test_index_is_linked():
+    """The notebook at the top level is the file, the one in `nbs` the link."""
+    link = NBS/'index.ipynb'
+    assert link.is_symlink() and link.readlink() == Path('../index.ipynb')
+
+
+def test_clean(checkout):
+    run(nbdev('clean'), cwd=checkout)
+    dirty = differences(NBS, checkout/'nbs', '**/*.ipynb')
+    assert not dirty, f'run nbdev-clean: {dirty}'
+
+
+def test_export_in_step(checkout):
+    """The modules are what the notebooks export, no more and no less."""
+    for module in (checkout/'boneage').glob('[!_]*.py'): module.unlink()
+    (checkout/'boneage/_modidx.py').unlink(missing_ok=True)
+    run(nbdev('export'), cwd=checkout)
+    stale = differences(ROOT/'boneage', checkout/'boneage', '**/*.py')
+    assert not stale, f'run nbdev-export (modules are never edited by hand): {stale}'
+
+
+def test_readme_in_step(checkout):
+    run(sys.executable, 'tools/readme.py', cwd=checkout)
+    stale = differences(ROOT, checkout, 'README.md') + differences(ROOT, checkout, 'nbs/images/index_*')
+    assert not stale, f'run make readme: {stale}'
