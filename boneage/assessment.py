@@ -58,8 +58,8 @@ def parse_sex(
     if (key := str(text).strip().upper()) in SEXES: return SEXES[key]
     raise ValueError(f'{text!r} is not a sex; give F or M')
 
-# %% ../nbs/10_assessment.ipynb #9913484e
-MOST_DOUBT = .15  # lengths of the hand: two views of one hand that differ by more don't show the same hand
+# %% ../nbs/10_assessment.ipynb #7ede867e
+MOST_DOUBT = .1  # lengths of the hand: two views of one hand that differ by more don't show the same hand
 MOST_ASTRAY = .1  # lengths of the hand that a key point may lie beside it
 
 def check_points(

@@ -62,7 +62,7 @@ def load_assessor(weights: Path | None):
     torch.set_num_threads(min(4, torch.get_num_threads()))
     return Assessor(weights)
 
-# %% ../nbs/12_cli.ipynb #9fbd1669
+# %% ../nbs/12_cli.ipynb #e7ce8ff8
 @app.command(epilog='Example: boneage assess left_hand.png --sex F')
 def assess(
     files: Files,
@@ -79,7 +79,7 @@ def assess(
         elif answer.accepted: say(answer)
         if not answer.accepted: complain(answer)
         refused += not answer.accepted
-    complain(TERMS)
+    if not as_json and refused < len(files): complain(TERMS)
     if refused: raise typer.Exit(1)
 
 # %% ../nbs/12_cli.ipynb #581a839b
@@ -145,7 +145,7 @@ def show_scores(
     table.caption = f'{scores["n_refused"]} of {scores["n"]} refused and not in the errors'
     Console().print(table)
 
-# %% ../nbs/12_cli.ipynb #167e2707
+# %% ../nbs/12_cli.ipynb #6c2d36f4
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help='Data set: images/ and labels.csv.')],
@@ -163,8 +163,9 @@ def evaluate(
     if out: predictions.to_csv(out, index=False)
     scores = evaluation.summarise(predictions)
     if as_json: say(json.dumps(scores))
-    else: show_scores(scores)
-    complain(TERMS)
+    else:
+        show_scores(scores)
+        complain(TERMS)
 
 # %% ../nbs/12_cli.ipynb #c60e1fa8
 def read_ids(

@@ -42,10 +42,10 @@ class Scale:
     pool_padding: int          # padding of the age network's 3/2 max pools: 0 is the paper's
     batch: int
 
-# %% ../nbs/00_data.ipynb #b711adca
+# %% ../nbs/00_data.ipynb #b1e90bbd
 PAPER  = Scale('paper',  (2080, 1600), (500, 375), 512, 32, 100, 256, 32, 100, (32, 64, 128, 128, 256, 384), 2048, 50, 0, 8)
 LAPTOP = Scale('laptop', (260, 200),   (250, 188), 192, 16,  30, 128, 16,  10, (8, 16, 32, 64, 128, 192),    512, 10, 1, 32)
-TINY   = Scale('tiny',   (130, 100),   (125, 94),   96,  8,   6,  96,  8,  10, (8, 16, 32, 32, 64),          64,  8, 1, 16)
+TINY   = Scale('tiny',   (130, 100),   (125, 94),   96,  8,  16,  96,  8,  12, (8, 16, 32, 32, 64),          64, 20, 1, 16)
 SCALES = {s.name: s for s in (PAPER, LAPTOP, TINY)}
 
 # %% ../nbs/00_data.ipynb #374ccafd

@@ -7,7 +7,7 @@ __all__ = ['draw_demo_cohort', 'annotate', 'plot_cohort', 'progress_bars', 'foll
            'preprocess_some', 'plot_pipeline', 'plot_training', 'plot_results', 'demo_table', 'print_table',
            'write_results', 'assess_fresh', 'run_demo']
 
-# %% ../nbs/13_demo.ipynb #93838a0d
+# %% ../nbs/13_demo.ipynb #e21a952d
 import json, re, shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +23,12 @@ from rich.table import Table
 from .training import radiographs, register_datasets, train_age, train_keypoints, train_segmentation
 from .assessment import TERMS, Assessor
 from .contrast import equalise
-from .data import TINY, PictureError, Scale, read_labels, split_withheld
+from .data import TINY, DatasetError, PictureError, Scale, read_labels, split_withheld
 from .evaluation import answer_median, evaluate, plot_agreement, plot_predicted, result_table
 from .phantom import draw_phantom, write_cohort
 from .registration import Preprocessor, Registered
 
-# %% ../nbs/13_demo.ipynb #8a0167a5
+# %% ../nbs/13_demo.ipynb #24cbad15
 def draw_demo_cohort(
     out: Path, # folder of the demo
     n: int, # phantoms
@@ -37,7 +37,7 @@ def draw_demo_cohort(
     "Draw the cohort, or find it drawn."
     cohort, file, settings = out / 'cohort', out / 'settings.json', {'n': n, 'seed': seed}
     if file.exists() and json.loads(file.read_text()) != settings:
-        raise ValueError(f'{out}: holds a demo with other settings; give another folder or delete it')
+        raise DatasetError(f'{out}: holds a demo with other settings; give another folder or delete it')
     out.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings))
     return cohort if (cohort / 'keypoints.csv').exists() else write_cohort(cohort, n, seed) # keypoints.csv is written last

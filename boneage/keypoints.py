@@ -130,7 +130,7 @@ def point_square(
     matrix = crop_matrix(mask, side)
     return warp(picture, matrix, (side, side)), move_points(matrix, points)
 
-# %% ../nbs/04_keypoints.ipynb #ce933644
+# %% ../nbs/04_keypoints.ipynb #73d5ad86
 def keypoint_learner(
     train: list, # pairs (square, points): uint8 (side, side); (3, 2) pixels
     valid: list, # pairs to report on, never trained on
@@ -148,4 +148,5 @@ def keypoint_learner(
         batch_tfms=[fv.Flip(pad_mode='zeros'), fv.Rotate(30, p=.75, pad_mode='zeros'), fv.Rotate(180, p=.3, pad_mode='zeros'),
                     fv.Zoom(.8, 1.15, p=.75, pad_mode='zeros'), fv.Brightness(.2, p=.5), fv.Contrast(.2, p=.5)])
     dls = block.dataloaders(range(len(pairs)), bs=batch, num_workers=0)
-    return fv.Learner(dls, PointNet(scale.points_width), loss_func=fv.L1LossFlat(), metrics=fv.mae)
+    net = PointNet(scale.points_width).to(memory_format=torch.channels_last)
+    return fv.Learner(dls, net, loss_func=fv.L1LossFlat(), metrics=fv.mae)

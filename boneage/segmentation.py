@@ -174,7 +174,7 @@ def fill_polygons(
     corners = [np.round(np.asarray(p) * shape[::-1] * 16).astype(np.int32) for p in polygons]
     return cv2.fillPoly(np.zeros(shape, np.uint8), corners, 1, shift=4).astype(bool)
 
-# %% ../nbs/02_segmentation.ipynb #dc9f8d5d
+# %% ../nbs/02_segmentation.ipynb #fc8f5a5c
 def segmentation_learner(
     train: list, # pairs (square, mask) of uint8 (side, side): the picture, and 0 or 1 a pixel
     valid: list, # pairs to report on, never trained on
@@ -191,7 +191,8 @@ def segmentation_learner(
         batch_tfms=fv.aug_transforms(flip_vert=True, max_rotate=180, min_zoom=.7, max_zoom=1.3, max_warp=.15,
                                      max_lighting=.3, p_affine=.9, pad_mode='zeros'))
     dls = block.dataloaders(range(len(pairs)), bs=batch, num_workers=0)
-    return fv.Learner(dls, UNet(scale.mask_width), loss_func=JaccardLoss(), metrics=batch_dice)
+    net = UNet(scale.mask_width).to(memory_format=torch.channels_last)
+    return fv.Learner(dls, net, loss_func=JaccardLoss(), metrics=batch_dice)
 
 # %% ../nbs/02_segmentation.ipynb #69f1911a
 def save_weights(

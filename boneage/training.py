@@ -9,13 +9,21 @@ __all__ = ['held_out', 'Bfloat16', 'one_cycle', 'write_checkpoint', 'fit', 'make
            'shift_matrix', 'ToAgeInput', 'age_transforms', 'age_dataloaders', 'mae_months', 'age_learner', 'age_rows',
            'train_age']
 
-# %% ../nbs/08_training.ipynb #57e9e4f5
+# %% ../nbs/08_training.ipynb #815a4236
 import datetime
 import hashlib
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from .contrast import equalise
+from .data import LAPTOP, PictureError, Scale, find_dataset, read_labels, read_picture, read_radiograph
+from .keypoints import POINT_NAMES, keypoint_learner, point_square
+from .models import AgeNet, absolute_error, to_target
+from .phantom import draw_cohort, finish
+from .regions import WHOLE_HAND, cut_region
+from .registration import Preprocessor, Registered, distance_from
+from .segmentation import UNet, fill_polygons, load_weights, mask_square, predict_mask, save_weights, segmentation_learner, to_square
 import cv2
 import numpy as np
 import pandas as pd
@@ -29,14 +37,6 @@ from fastai.learner import Learner
 from fastai.torch_core import TensorImage, default_device, set_seed
 from fastai.vision.augment import AffineCoordTfm, Brightness, Contrast, Flip, RandTransform, Rotate, Zoom, setup_aug_tfms
 from torch.nn import functional as F
-from .contrast import equalise
-from .data import LAPTOP, PictureError, Scale, find_dataset, read_labels, read_picture, read_radiograph
-from .keypoints import POINT_NAMES, keypoint_learner, point_square
-from .models import AgeNet, absolute_error, to_target
-from .phantom import draw_cohort, finish
-from .regions import WHOLE_HAND, cut_region
-from .registration import Preprocessor, Registered, distance_from
-from .segmentation import UNet, fill_polygons, load_weights, mask_square, predict_mask, save_weights, segmentation_learner, to_square
 
 # %% ../nbs/08_training.ipynb #61b74d85
 def held_out(
@@ -85,7 +85,7 @@ def write_checkpoint(
     torch.save({'model': learn.model.state_dict(), 'opt': learn.opt.state_dict(), 'history': history}, part)
     part.replace(path)
 
-# %% ../nbs/08_training.ipynb #52ccfbfe
+# %% ../nbs/08_training.ipynb #d1511502
 def fit(
     learn: Learner,
     epochs: int,
@@ -105,6 +105,7 @@ def fit(
     piece, names = one_cycle(epochs, lr), ['train_loss', 'valid_loss', *(m.name for m in learn.metrics)]
     for epoch in range(len(history), epochs):
         set_seed(seed * 1000 + epoch)
+        learn.dls.train.rng.seed(seed * 1000 + epoch) # fastai's loader shuffles by a generator of its own
         with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=[piece(epoch), Bfloat16()])
         history.append({'epoch': epoch} | dict(zip(names, map(float, learn.recorder.values[-1]))))
         write_checkpoint(learn, checkpoint, history)
@@ -112,15 +113,16 @@ def fit(
         log(f'epoch {epoch + 1}/{epochs}: ' + ', '.join(f'{k} {history[-1][k]:.4f}' for k in names))
     return history
 
-# %% ../nbs/08_training.ipynb #4830b8a2
+# %% ../nbs/08_training.ipynb #4a701e0a
 def make_card(
     stage: str, # segmentation, keypoints or age
     scale: Scale,
+    folders: Iterable[str | Path], # data sets; their names go into the card
     trained_on: dict, # what was trained on and how many
     history: list, # of `fit`
 ) -> dict:
     "The card that goes into the header of a weights file."
-    return {'stage': stage, 'scale': scale.name, 'trained_on': trained_on, 'epochs': len(history),
+    return {'stage': stage, 'scale': scale.name, 'data': [Path(f).name for f in folders], 'trained_on': trained_on, 'epochs': len(history),
             'last_epoch': {k: round(v, 5) for k, v in history[-1].items()},
             'date': datetime.date.today().isoformat(), 'torch': torch.__version__,
             'terms': 'research and education only, not a medical device'}
@@ -196,7 +198,7 @@ def drawn_pairs(
     "Phantoms as the U-Net sees them."
     return [(to_square(p.picture, side), mask_square(p.mask, side)) for p in draw_cohort(n, 2018, side=2 * side)]
 
-# %% ../nbs/08_training.ipynb #5e7e645b
+# %% ../nbs/08_training.ipynb #2e6595d8
 def train_segmentation(
     folder: str | Path, # a data set
     annotations: str | Path, # holds hand_polygons.json or masks/
@@ -216,7 +218,8 @@ def train_segmentation(
     learn = segmentation_learner(train, [outlined[i] for i in sorted(valid_ids)], scale)
     log(f'{len(train_ids)} outlines twice, {len(pasted)} pasted, {len(drawn)} drawn; {len(valid_ids)} held out')
     history = fit(learn, scale.mask_epochs, 5e-3, Path(out) / 'segmentation', log=log)
-    card = make_card('segmentation', scale, dict(outlines=len(train_ids), pasted=len(pasted), phantoms=len(drawn)), history)
+    data = [folder, Path(registered).parent] if registered else [folder]
+    card = make_card('segmentation', scale, data, dict(outlines=len(train_ids), pasted=len(pasted), phantoms=len(drawn), withheld=len(leave_out)), history)
     save_weights(learn.model, Path(out) / 'segmentation.safetensors', card)
     return card
 
@@ -258,7 +261,7 @@ def load_unet(
     unet.load_state_dict(load_weights(path)[0])
     return unet.eval().to(memory_format=torch.channels_last)
 
-# %% ../nbs/08_training.ipynb #0547b646
+# %% ../nbs/08_training.ipynb #979e22c4
 def train_keypoints(
     folder: str | Path, # a data set
     points: str | Path, # CSV of annotated key points
@@ -277,7 +280,7 @@ def train_keypoints(
     log(f'{len(train)} radiographs, {len(valid_ids)} held out, {len(table) - len(pairs)} withheld, unread or off the mask')
     learn = keypoint_learner(train, [pairs[i] for i in sorted(valid_ids)], scale)
     history = fit(learn, scale.points_epochs, 3e-3, out / 'keypoints', log=log)
-    card = make_card('keypoints', scale, dict(radiographs=len(train), manual=len(manual) - len(valid_ids)), history)
+    card = make_card('keypoints', scale, [folder], dict(radiographs=len(train), manual=len(manual) - len(valid_ids), withheld=len(leave_out)), history)
     save_weights(learn.model, out / 'keypoints.safetensors', card)
     return card
 
@@ -410,7 +413,7 @@ def age_rows(
     valid = table.id.isin(held_out(ids, min(500, max(1, len(ids) // 12))))
     return np.flatnonzero(usable & ~valid), np.flatnonzero(usable & valid)
 
-# %% ../nbs/08_training.ipynb #04d36401
+# %% ../nbs/08_training.ipynb #e6b14d91
 def train_age(
     folders: Iterable[str | Path], # data sets
     out: str | Path, # holds the weights of segmentation and key points; gets the run and age.safetensors
@@ -425,6 +428,6 @@ def train_age(
     log(f'{len(train)} pictures to train on, {len(valid)} held out, {len(table) - len(train) - len(valid)} withheld or not usable')
     learn = age_learner(age_dataloaders(canvas, table.male, table.boneage, train, valid, scale), scale)
     history = fit(learn, scale.age_epochs, 1e-3, out / 'age', log=log)
-    card = make_card('age', scale, dict(pictures=len(train), radiographs=int(table.id[train].nunique())), history)
+    card = make_card('age', scale, folders, dict(pictures=len(train), radiographs=int(table.id[train].nunique()), withheld=len(leave_out)), history)
     save_weights(learn.model, out / 'age.safetensors', card | {'region': 'A', 'cohort': 'both', 'head': 'regression'})
     return card

@@ -10,9 +10,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from boneage.assessment import Assessment, Assessor, parse_sex
-from boneage.data import PictureError, find_dataset, read_labels, read_picture
-from boneage.keypoints import move_points
-from boneage.registration import canvas_points
+from boneage.data import find_dataset, read_labels
 
 
 @pytest.fixture
@@ -97,24 +95,7 @@ def test_real_ages(real_data, assessor, name):
     found = [assessor.assess(dataset.images[r.id], 'M' if r.male else 'F') for r in labels.itertuples()]
     errors = [abs(a.bone_age_months - age) for a, age in zip(found, labels.boneage) if a.accepted]
     assert len(errors) >= 4, [a.reason for a in found]
-    assert max(errors) < 40 and np.mean(errors) < 20, errors
-
-
-def test_real_points(real_data, assessor):
-    """The key points against those set by hand, in lengths of the hand; the matrix takes them to their places."""
-    from boneage.training import read_points
-    dataset, points = find_dataset(real_data/'rsna-768'), read_points(real_data/'annotations/keypoints.csv')
-    distances = []
-    for id in sorted(set(points.index[points.manual]) & set(dataset.images))[:8]:
-        picture = read_picture(dataset.images[id])
-        try: hand = assessor.preprocess(picture)
-        except PictureError: continue
-        truth = points.points[id] * picture.shape[::-1]
-        distances.append(np.linalg.norm(hand.points - truth, axis=1) / np.linalg.norm(truth[0] - truth[2]))
-        tip, _, capitate = move_points(hand.matrix, hand.points)
-        assert np.allclose([complex(*tip), complex(*capitate)], canvas_points(assessor.preprocessor.scale), atol=.01)
-    assert len(distances) >= 6
-    assert np.median(distances) < .05, np.round(distances, 3)
+    assert max(errors) < 40 and np.mean(errors) < 15, errors
 
 
 def test_real_speed_and_memory(real_data):

@@ -42,7 +42,7 @@ def test_points_of_withheld_radiographs(real_data, small_set, assessor):
     for i in ids:
         picture = small_set[1](i)
         truth = points.points[i] * picture.shape[::-1]
-        errors.append(np.linalg.norm(assessor.preprocess(picture).points - truth, axis=1) / np.linalg.norm(truth[0] - truth[2]))
+        errors.append(np.linalg.norm(assessor.preprocessor(picture).points - truth, axis=1) / np.linalg.norm(truth[0] - truth[2]))
     assert len(ids) == 60
     assert (np.median(errors, axis=0) < .03).all(), np.median(errors, axis=0)
 
