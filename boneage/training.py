@@ -198,7 +198,7 @@ def drawn_pairs(
     "Phantoms as the U-Net sees them."
     return [(to_square(p.picture, side), mask_square(p.mask, side)) for p in draw_cohort(n, 2018, side=2 * side)]
 
-# %% ../nbs/08_training.ipynb #2e6595d8
+# %% ../nbs/08_training.ipynb #b8a110aa
 def train_segmentation(
     folder: str | Path, # a data set
     annotations: str | Path, # holds hand_polygons.json or masks/
@@ -215,6 +215,7 @@ def train_segmentation(
     pasted = pasted_pairs(registered, side, leave_out=set(leave_out) | valid_ids) if registered else []
     drawn = drawn_pairs(max(1, len(train_ids)), side) if registered else []
     train = [outlined[i] for i in train_ids] * 2 + pasted + drawn
+    set_seed(0) # the first weights, too, are the same in every run
     learn = segmentation_learner(train, [outlined[i] for i in sorted(valid_ids)], scale)
     log(f'{len(train_ids)} outlines twice, {len(pasted)} pasted, {len(drawn)} drawn; {len(valid_ids)} held out')
     history = fit(learn, scale.mask_epochs, 5e-3, Path(out) / 'segmentation', log=log)
@@ -261,7 +262,7 @@ def load_unet(
     unet.load_state_dict(load_weights(path)[0])
     return unet.eval().to(memory_format=torch.channels_last)
 
-# %% ../nbs/08_training.ipynb #979e22c4
+# %% ../nbs/08_training.ipynb #19edcef5
 def train_keypoints(
     folder: str | Path, # a data set
     points: str | Path, # CSV of annotated key points
@@ -278,6 +279,7 @@ def train_keypoints(
     valid_ids = held_out(manual, max(1, min(200, len(manual) // 5)))
     train = [pair for i, pair in pairs.items() if i not in valid_ids]
     log(f'{len(train)} radiographs, {len(valid_ids)} held out, {len(table) - len(pairs)} withheld, unread or off the mask')
+    set_seed(0) # the first weights, too, are the same in every run
     learn = keypoint_learner(train, [pairs[i] for i in sorted(valid_ids)], scale)
     history = fit(learn, scale.points_epochs, 3e-3, out / 'keypoints', log=log)
     card = make_card('keypoints', scale, [folder], dict(radiographs=len(train), manual=len(manual) - len(valid_ids), withheld=len(leave_out)), history)
@@ -413,7 +415,7 @@ def age_rows(
     valid = table.id.isin(held_out(ids, min(500, max(1, len(ids) // 12))))
     return np.flatnonzero(usable & ~valid), np.flatnonzero(usable & valid)
 
-# %% ../nbs/08_training.ipynb #e6b14d91
+# %% ../nbs/08_training.ipynb #90785058
 def train_age(
     folders: Iterable[str | Path], # data sets
     out: str | Path, # holds the weights of segmentation and key points; gets the run and age.safetensors
@@ -426,6 +428,7 @@ def train_age(
     canvas, table = register_datasets(folders, Preprocessor.load(out), out / 'registered', log=log)
     train, valid = age_rows(table, leave_out)
     log(f'{len(train)} pictures to train on, {len(valid)} held out, {len(table) - len(train) - len(valid)} withheld or not usable')
+    set_seed(0) # the first weights, too, are the same in every run
     learn = age_learner(age_dataloaders(canvas, table.male, table.boneage, train, valid, scale), scale)
     history = fit(learn, scale.age_epochs, 1e-3, out / 'age', log=log)
     card = make_card('age', scale, folders, dict(pictures=len(train), radiographs=int(table.id[train].nunique()), withheld=len(leave_out)), history)
