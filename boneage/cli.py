@@ -199,17 +199,17 @@ def withheld_ids(
     labels = read_labels(find_dataset(folder).labels)
     return set(split_withheld(labels, labels.drop_duplicates('id').boneage.notna().sum() * 1000 // 12611))
 
-# %% ../nbs/12_cli.ipynb #00d093f7
-def run_stage(stage: str, folders: list[Path], out: Path, annotations: Path | None, registered: Path | None, common: dict) -> None:
+# %% ../nbs/12_cli.ipynb #eab6db9c
+def run_stage(stage: str, folders: list[Path], out: Path, annotations: Path | None, rejected: set[str], common: dict) -> None:
     "Call the training function of a stage."
     if stage != 'age' and len(folders) > 1: raise typer.BadParameter(f'{stage} is trained on one data set; name one DIR')
     if stage != 'age' and not annotations: raise typer.BadParameter(f'{stage} needs --annotations; name the folder that holds them')
     from boneage import training
-    if stage == 'segmentation': training.train_segmentation(folders[0], annotations, out, registered, **common)
+    if stage == 'segmentation': training.train_segmentation(folders[0], annotations, out, rejected=rejected, **common)
     elif stage == 'keypoints': training.train_keypoints(folders[0], annotations / 'keypoints.csv', out, **common)
     else: training.train_age(folders, out, **common)
 
-# %% ../nbs/12_cli.ipynb #bb8bda98
+# %% ../nbs/12_cli.ipynb #c601a17d
 @app.command(epilog='Train segmentation, then keypoints, then age, all with the same --out; then: boneage assess --weights RUN_DIR')
 def train(
     stage: Annotated[Stage, typer.Argument(metavar='STAGE', help='segmentation, keypoints or age.')],
@@ -217,13 +217,14 @@ def train(
     out: Annotated[Path, typer.Option(metavar='RUN_DIR', file_okay=False, help='Folder of the run and its weights.')],
     scale: Annotated[ScaleName, typer.Option(help='Sizes of pictures and networks.')] = ScaleName.laptop,
     annotations: Annotated[Path | None, typer.Option(metavar='DIR', help='Holds hand_polygons.json or masks/; keypoints.csv.')] = None,
-    registered: Annotated[Path | None, typer.Option(metavar='DIR', help='Hands on black, for segmentation.')] = None,
+    rejected: Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids whose mined masks are wrong, for segmentation.')] = None,
     withheld: Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids never trained on; else a fixed 1,000 of 12,611.')] = None,
 ):
     "Train one stage; the same command goes on with a stopped run."
     from boneage.data import SCALES
     leave_out = read_ids(withheld) if withheld else withheld_ids(folders[0])
-    run_stage(stage.value, folders, out, annotations, registered, dict(leave_out=leave_out, scale=SCALES[scale.value], log=complain))
+    wrong = read_ids(rejected) if rejected else set()
+    run_stage(stage.value, folders, out, annotations, wrong, dict(leave_out=leave_out, scale=SCALES[scale.value], log=complain))
 
 # %% ../nbs/12_cli.ipynb #b12f6cca
 @app.command()

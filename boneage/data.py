@@ -23,7 +23,7 @@ import numpy as np
 
 if TYPE_CHECKING: import matplotlib.axes, pandas as pd
 
-# %% ../nbs/00_data.ipynb #5f154045
+# %% ../nbs/00_data.ipynb #96d182de
 @dataclass(frozen=True)
 class Scale:
     "The sizes, widths and epochs of one scale of the system."
@@ -32,7 +32,8 @@ class Scale:
     region: tuple[int, int]    # input of the age network, (height, width) px
     mask_side: int             # side of the U-Net's square input, px
     mask_width: int            # filters of the U-Net's first level
-    mask_epochs: int
+    mask_epochs: int           # of the first round; each round of positive mining after it has a quarter of them
+    mask_rounds: int           # 1: no positive mining
     points_side: int           # side of the key-point network's square input, px
     points_width: int          # filters of its first block
     points_epochs: int
@@ -42,10 +43,10 @@ class Scale:
     pool_padding: int          # padding of the age network's 3/2 max pools: 0 is the paper's
     batch: int
 
-# %% ../nbs/00_data.ipynb #b1e90bbd
-PAPER  = Scale('paper',  (2080, 1600), (500, 375), 512, 32, 100, 256, 32, 100, (32, 64, 128, 128, 256, 384), 2048, 50, 0, 8)
-LAPTOP = Scale('laptop', (260, 200),   (250, 188), 192, 16,  30, 128, 16,  10, (8, 16, 32, 64, 128, 192),    512, 10, 1, 32)
-TINY   = Scale('tiny',   (130, 100),   (125, 94),   96,  8,  16,  96,  8,  12, (8, 16, 32, 32, 64),          64, 20, 1, 16)
+# %% ../nbs/00_data.ipynb #defea76b
+PAPER  = Scale('paper',  (2080, 1600), (500, 375), 512, 32, 100, 6, 256, 32, 100, (32, 64, 128, 128, 256, 384), 2048, 50, 0, 8)
+LAPTOP = Scale('laptop', (260, 200),   (250, 188), 192, 16,  20, 6, 128, 16,  24, (8, 16, 32, 64, 128, 192),    512, 10, 1, 32)
+TINY   = Scale('tiny',   (130, 100),   (125, 94),   96,  8,  16, 1,  96,  8,  12, (8, 16, 32, 32, 64),          64, 20, 1, 16)
 SCALES = {s.name: s for s in (PAPER, LAPTOP, TINY)}
 
 # %% ../nbs/00_data.ipynb #374ccafd

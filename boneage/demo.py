@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['draw_demo_cohort', 'annotate', 'plot_cohort', 'progress_bars', 'follow', 'demo_stages', 'train_demo',
-           'preprocess_some', 'plot_pipeline', 'plot_training', 'plot_results', 'demo_table', 'print_table',
-           'write_results', 'assess_fresh', 'run_demo']
+           'preprocess_some', 'plot_training', 'plot_results', 'demo_table', 'print_table', 'write_results',
+           'assess_fresh', 'run_demo']
 
-# %% ../nbs/13_demo.ipynb #e21a952d
+# %% ../nbs/13_demo.ipynb #4049c5b1
 import json, re, shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from .training import radiographs, register_datasets, train_age, train_keypoints, train_segmentation
 from .assessment import TERMS, Assessor
-from .contrast import equalise
 from .data import TINY, DatasetError, PictureError, Scale, read_labels, split_withheld
 from .evaluation import answer_median, evaluate, plot_agreement, plot_predicted, result_table
 from .phantom import draw_phantom, write_cohort
-from .registration import Preprocessor, Registered
+from .registration import Preprocessor, Registered, plot_pipeline
 
 # %% ../nbs/13_demo.ipynb #24cbad15
 def draw_demo_cohort(
@@ -127,20 +126,6 @@ def preprocess_some(
         except PictureError: continue
         if len(found) == most: break
     return found
-
-# %% ../nbs/13_demo.ipynb #28f187b4
-def plot_pipeline(
-    hands: list[tuple[np.ndarray, Registered]], # of `preprocess_some`
-) -> Figure:
-    "Four rows: originals, masks, equalised, registered."
-    rows = ('original', 'mask', 'equalised', 'registered')
-    fig, axes = plt.subplots(4, max(2, len(hands)), figsize=(1.4 * max(2, len(hands)), 7), layout='constrained')
-    for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
-    for ax, name in zip(axes[:, 0], rows): ax.set_ylabel(name)
-    for column, (picture, hand) in zip(axes.T, hands):
-        for ax, shown in zip(column, (picture, hand.mask, equalise(picture, hand.mask), hand.canvas)): ax.imshow(shown, cmap='gray')
-        column[2].plot(*hand.points.T, 'r.', ms=4)
-    return fig
 
 # %% ../nbs/13_demo.ipynb #e3b918e4
 def plot_training(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['crop_matrix', 'move_points', 'average_blocks', 'warp', 'PointNet', 'look', 'upright_angle', 'predict_points',
-           'point_square', 'keypoint_learner']
+           'point_square', 'keypoint_learner', 'point_errors']
 
 # %% ../nbs/04_keypoints.ipynb #b4b3977c
 import cv2
@@ -150,3 +150,12 @@ def keypoint_learner(
     dls = block.dataloaders(range(len(pairs)), bs=batch, num_workers=0)
     net = PointNet(scale.points_width).to(memory_format=torch.channels_last)
     return fv.Learner(dls, net, loss_func=fv.L1LossFlat(), metrics=fv.mae)
+
+# %% ../nbs/04_keypoints.ipynb #45621800
+def point_errors(
+    found: np.ndarray, # (..., 3, 2), pixels
+    truth: np.ndarray, # (..., 3, 2), pixels
+) -> np.ndarray: # (..., 3)
+    "The distance of each point from the truth, in lengths of the hand from capitate to tip."
+    length = np.linalg.norm(truth[..., 0, :] - truth[..., 2, :], axis=-1)
+    return np.linalg.norm(found - truth, axis=-1) / length[..., None]

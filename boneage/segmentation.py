@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['level_grey', 'content_box', 'to_square', 'from_square', 'mask_square', 'conv_block', 'UNet', 'JaccardLoss',
-           'clean_mask', 'predict_mask', 'dice', 'batch_dice', 'fill_polygons', 'segmentation_learner', 'save_weights',
-           'load_weights']
+           'clean_mask', 'hand_probability', 'predict_mask', 'dice', 'batch_dice', 'fill_polygons',
+           'segmentation_learner', 'clip_background', 'add_frame', 'brightness_ramp', 'refilm', 'steady_mask',
+           'outline_distance', 'why_not', 'save_weights', 'load_weights']
 
-# %% ../nbs/02_segmentation.ipynb #696962db
+# %% ../nbs/02_segmentation.ipynb #ddd2f13d
 import json
 from pathlib import Path
 import cv2
@@ -15,18 +16,19 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from skimage.exposure import equalize_hist, rescale_intensity
 from torch import nn
 from torch.nn import functional as F
 from .data import LAPTOP, Scale
+from .phantom import add_marker
 
-# %% ../nbs/02_segmentation.ipynb #47f83371
+# %% ../nbs/02_segmentation.ipynb #35ea69eb
 def level_grey(
     picture: np.ndarray, # radiograph, (height, width), any integer type
-) -> np.ndarray: # (height, width), uint8, histogram equalised
-    "Equalise the grey levels of a whole picture, whatever its exposure and depth."
-    low, high = np.percentile(picture, (0.1, 99.9))
-    scaled = (picture.astype(np.float32) - low) * (255 / max(high - low, 1e-6))
-    return cv2.equalizeHist(np.clip(scaled, 0, 255).astype(np.uint8))
+) -> np.ndarray: # (height, width), uint8
+    "Equalise the grey levels of a whole picture and then of its parts, whatever its exposure and depth."
+    ranks = rescale_intensity(equalize_hist(picture, nbins=1 << 16), out_range=(0, 255))
+    return cv2.createCLAHE(8, (3, 3)).apply(np.round(ranks).astype(np.uint8))
 
 # %% ../nbs/02_segmentation.ipynb #36a5c7a2
 def content_box(
@@ -134,17 +136,25 @@ def clean_mask(
     outlines, _ = cv2.findContours(largest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(largest, outlines, -1, 1, cv2.FILLED).astype(bool)
 
-# %% ../nbs/02_segmentation.ipynb #8688f601
+# %% ../nbs/02_segmentation.ipynb #603df2f9
 @torch.inference_mode()
+def hand_probability(
+    net: nn.Module, # a trained `UNet`
+    squares: np.ndarray, # (n, side, side), uint8, of `to_square`
+) -> np.ndarray: # (n, side, side), float, 0 to 1
+    "How surely each pixel is hand."
+    device = next(net.parameters()).device
+    x = torch.from_numpy(np.ascontiguousarray(squares)).float().div(255)[:, None]
+    return net(x.to(device)).sigmoid()[:, 0].float().cpu().numpy()
+
+# %% ../nbs/02_segmentation.ipynb #12b51005
 def predict_mask(
     net: nn.Module, # a trained `UNet`
     picture: np.ndarray, # radiograph, (height, width)
     side: int, # side of the square the network was trained at, pixels
 ) -> np.ndarray: # (height, width), bool
     "The cleaned hand mask of a radiograph, at its own size."
-    square = torch.from_numpy(to_square(picture, side)).float().div(255)[None, None]
-    device = next(net.parameters()).device
-    probability = net(square.to(device)).sigmoid()[0, 0].float().cpu().numpy()
+    probability = hand_probability(net, to_square(picture, side)[None])[0]
     return clean_mask(from_square(probability, picture.shape) > .5)
 
 # %% ../nbs/02_segmentation.ipynb #83f02456
@@ -193,6 +203,93 @@ def segmentation_learner(
     dls = block.dataloaders(range(len(pairs)), bs=batch, num_workers=0)
     net = UNet(scale.mask_width).to(memory_format=torch.channels_last)
     return fv.Learner(dls, net, loss_func=JaccardLoss(), metrics=batch_dice)
+
+# %% ../nbs/02_segmentation.ipynb #c235d0a7
+def clip_background(
+    film: np.ndarray, # (height, width), float, 0 to 1
+    mask: np.ndarray, # (height, width), bool
+    share: float, # of the hand that becomes as dark as the background
+) -> np.ndarray:
+    "Everything darker than a share of the hand turns black, as software that finds the hand by its brightness leaves it."
+    black = np.quantile(film[mask], share)
+    return np.clip((film - black) / max(1 - black, 1e-3), 0, 1)
+
+# %% ../nbs/02_segmentation.ipynb #ca34d24d
+def add_frame(
+    film: np.ndarray, # (height, width), float, 0 to 1
+    mask: np.ndarray, # (height, width), bool
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]: # film and mask, larger
+    "Lay a film on a grey ground, with a bright or dark line between them."
+    sides = rng.integers(0, 1 + round(.25 * max(film.shape)), 4) * (rng.random(4) < .8)
+    line, thick, ground = rng.random(), int(rng.integers(0, 5)), rng.random()
+    film = cv2.copyMakeBorder(film, *[thick] * 4, cv2.BORDER_CONSTANT, value=line)
+    film = cv2.copyMakeBorder(film, *map(int, sides), cv2.BORDER_CONSTANT, value=ground)
+    mask = cv2.copyMakeBorder(mask.astype(np.uint8), *(int(n) + thick for n in sides), cv2.BORDER_CONSTANT, value=0)
+    return film, mask > 0
+
+# %% ../nbs/02_segmentation.ipynb #7f4ed8d8
+def brightness_ramp(
+    size: tuple[int, int], # (height, width)
+    rng: np.random.Generator,
+) -> np.ndarray: # (height, width), float, factors around 1
+    "A factor that grows from one side of the picture to the other, in a random direction."
+    ys, xs = np.mgrid[-1:1:size[0] * 1j, -1:1:size[1] * 1j].astype(np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.exp(rng.uniform(0, .8) * (np.cos(angle) * xs + np.sin(angle) * ys))
+
+# %% ../nbs/02_segmentation.ipynb #0d4c2f86
+def refilm(
+    picture: np.ndarray, # radiograph, (height, width), uint8
+    mask: np.ndarray, # the hand, (height, width), bool
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]: # another film, uint8, and its mask, bool: the same size or larger
+    "Another film of the same hand: other exposure, background and borders."
+    film = picture.astype(np.float32) / 255
+    if rng.random() < .35: film = clip_background(film, mask, rng.uniform(0, .08))
+    if rng.random() < .5: film = np.clip(film * brightness_ramp(film.shape, rng), 0, 1)
+    if rng.random() < .5: film = film ** np.exp(rng.uniform(-.7, .7))
+    if rng.random() < .4: film = np.clip(add_marker(film, mask, rng, bool(rng.random() < .5), rng.uniform(.5, 1)), 0, 1)
+    if rng.random() < .5: film, mask = add_frame(film, mask, rng)
+    film = film + rng.uniform(0, .02) * rng.standard_normal(film.shape, np.float32)
+    if rng.random() < .12: film = 1 - film
+    return np.clip(255 * film, 0, 255).astype(np.uint8), mask
+
+# %% ../nbs/02_segmentation.ipynb #74be65a9
+def steady_mask(
+    net: nn.Module, # a trained `UNet`
+    square: np.ndarray, # (side, side), uint8, of `to_square`
+) -> tuple[np.ndarray, float]: # probability of hand (side, side), the mean of four views; the least Dice of a view to it
+    "What the network marks in four views of a picture, and how well they agree."
+    views = hand_probability(net, np.stack([square, square[:, ::-1], np.rot90(square), np.rot90(square, 2)]))
+    views = [views[0], views[1][:, ::-1], np.rot90(views[2], -1), np.rot90(views[3], 2)]
+    mean = np.mean(views, 0)
+    return mean, min(dice(view > .5, mean > .5) for view in views)
+
+# %% ../nbs/02_segmentation.ipynb #157f6e8c
+def outline_distance(
+    mask: np.ndarray, # (height, width), bool
+    points: np.ndarray, # (n, 2), pixels
+) -> np.ndarray: # (n,), pixels; negative inside
+    "How far points lie outside a mask's outline."
+    inside, outside = (cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for m in (mask, ~mask))
+    nearest = np.clip(np.round(points).astype(int), 0, np.array(mask.shape[::-1]) - 1)
+    return (outside - inside)[nearest[:, 1], nearest[:, 0]] + np.linalg.norm(points - nearest, axis=1)
+
+# %% ../nbs/02_segmentation.ipynb #ccf962ec
+def why_not(
+    marked: np.ndarray, # (height, width), bool: what the network marked
+    mask: np.ndarray, # the same after `clean_mask`
+    agreement: float, # of `steady_mask`
+    points: np.ndarray | None = None, # (3, 2) known key points, pixels: the two fingertips, then the capitate
+) -> str: # '' for a mask to keep
+    "Which criterion of the positive mining a mask fails."
+    if agreement < .97: return 'views disagree'
+    if abs(mask.sum() - marked.sum()) > .02 * max(marked.sum(), 1): return 'clean-up'
+    if not .04 < mask.mean() < .7: return 'size'
+    if points is None: return ''
+    *tips, capitate = outline_distance(mask, points) / np.linalg.norm(points[0] - points[2])
+    return '' if max(map(abs, tips)) <= .03 and capitate < 0 else 'key points'
 
 # %% ../nbs/02_segmentation.ipynb #69f1911a
 def save_weights(

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['held_out', 'Bfloat16', 'one_cycle', 'write_checkpoint', 'fit', 'make_card', 'map_pictures', 'radiographs',
-           'outlined_pairs', 'pasted_pairs', 'drawn_pairs', 'train_segmentation', 'read_points', 'keypoint_pairs',
-           'load_unet', 'train_keypoints', 'try_register', 'table_row', 'register_datasets', 'Sharpness',
-           'shift_matrix', 'ToAgeInput', 'age_transforms', 'age_dataloaders', 'mae_months', 'age_learner', 'age_rows',
-           'train_age']
+           'small_picture', 'outlined_films', 'film_pairs', 'read_points', 'held_out_points', 'mining_pool', 'mine',
+           'mining_round', 'train_segmentation', 'keypoint_pairs', 'load_unet', 'train_keypoints', 'try_register',
+           'table_row', 'register_datasets', 'Sharpness', 'shift_matrix', 'ToAgeInput', 'age_transforms',
+           'age_dataloaders', 'mae_months', 'age_learner', 'age_rows', 'train_age']
 
-# %% ../nbs/08_training.ipynb #815a4236
+# %% ../nbs/08_training.ipynb #7f1181b3
 import datetime
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +21,11 @@ from .contrast import equalise
 from .data import LAPTOP, PictureError, Scale, find_dataset, read_labels, read_picture, read_radiograph
 from .keypoints import POINT_NAMES, keypoint_learner, point_square
 from .models import AgeNet, absolute_error, to_target
-from .phantom import draw_cohort, finish
 from .regions import WHOLE_HAND, cut_region
-from .registration import Preprocessor, Registered, distance_from
-from .segmentation import UNet, fill_polygons, load_weights, mask_square, predict_mask, save_weights, segmentation_learner, to_square
+from .registration import MOST_DOUBT, Preprocessor, Registered, distance_from
+from .segmentation import (
+    UNet, clean_mask, fill_polygons, from_square, load_weights, mask_square, predict_mask, refilm, save_weights, segmentation_learner,
+    steady_mask, to_square, why_not)
 import cv2
 import numpy as np
 import pandas as pd
@@ -35,6 +37,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.torch_core import TensorImage, default_device, set_seed
+from skimage.exposure import rescale_intensity
 from fastai.vision.augment import AffineCoordTfm, Brightness, Contrast, Flip, RandTransform, Rotate, Zoom, setup_aug_tfms
 from torch.nn import functional as F
 
@@ -150,79 +153,45 @@ def radiographs(
     sizes = labels.reindex(columns=['width', 'height']).astype(object).where(lambda t: t.notna(), None)
     return labels, lambda i: read_radiograph(dataset.images[i], *sizes.loc[i])
 
-# %% ../nbs/08_training.ipynb #756ad987
-def outlined_pairs(
+# %% ../nbs/08_training.ipynb #e0904af7
+def small_picture(
+    picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
+    side: int, # its longer side at most, pixels
+) -> np.ndarray: # uint8
+    "A picture small enough to keep thousands in memory."
+    zoom = min(1, side / max(picture.shape))
+    small = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    return np.round(rescale_intensity(small.astype(np.float32), out_range=(0, 255))).astype(np.uint8)
+
+# %% ../nbs/08_training.ipynb #44ee95be
+def outlined_films(
     folder: str | Path, # a data set
     annotations: str | Path, # holds hand_polygons.json or masks/
-    side: int, # side of the square, pixels
-) -> dict[str, tuple[np.ndarray, np.ndarray]]: # by id: square and mask, uint8 (side, side)
-    "Radiographs with a mask drawn by hand, as the U-Net sees them."
+    side: int, # the longer side of a picture at most, pixels
+) -> dict[str, tuple[np.ndarray, np.ndarray]]: # by id: small picture, uint8, and mask, bool
+    "Radiographs with a mask drawn by hand."
     labels, read = radiographs(folder)
-    annotations, pairs = Path(annotations), {}
+    annotations, films = Path(annotations), {}
     outlines = json.loads(p.read_text()) if (p := annotations / 'hand_polygons.json').exists() else {}
     for i in labels.id:
-        if i in outlines: drawn = lambda shape: fill_polygons(outlines[i]['polygons'], shape)
-        elif (file := annotations / 'masks' / f'{i}.png').exists(): drawn = lambda shape: read_picture(file) > 127
-        else: continue
-        picture = read(i)
-        pairs[i] = to_square(picture, side), mask_square(drawn(picture.shape), side)
-    return pairs
+        file = annotations / 'masks' / f'{i}.png'
+        if i not in outlines and not file.exists(): continue
+        picture = small_picture(read(i), side)
+        drawn = fill_polygons(outlines[i]['polygons'], picture.shape) if i in outlines else \
+            cv2.resize(read_picture(file), picture.shape[::-1], interpolation=cv2.INTER_AREA) > 127
+        films[i] = picture, drawn
+    return films
 
-# %% ../nbs/08_training.ipynb #87e9e33a
-def pasted_pairs(
-    folder: str | Path, # of pictures <id>.jpg or .png of hands on black
+# %% ../nbs/08_training.ipynb #a436d879
+def film_pairs(
+    films: Iterable[tuple[np.ndarray, np.ndarray]], # picture, uint8, and mask, bool
     side: int, # side of the square, pixels
-    copies: int = 4, # films each hand is laid on
-    leave_out: set[str] = frozenset(), # ids
+    rng: np.random.Generator,
+    copies: int, # other films of each
 ) -> list[tuple[np.ndarray, np.ndarray]]: # square and mask, uint8 (side, side)
-    "Hands on black, laid on drawn films."
-    rng, pairs = np.random.default_rng(0), []
-    for file in sorted(Path(folder).glob('*.*g')):
-        if file.stem in leave_out: continue
-        small = cv2.resize(read_picture(file), None, fx=.2, fy=.2, interpolation=cv2.INTER_AREA)
-        for _ in range(copies):
-            top, left, right = rng.integers(5, 120, 3)
-            hand = cv2.copyMakeBorder(small, top, 0, left, right, cv2.BORDER_CONSTANT)
-            mask = cv2.morphologyEx((hand > 8).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0
-            corners = np.argwhere(mask)[::50, ::-1].astype(float)
-            density = np.where(mask, hand, 0).astype(np.float32) / 255
-            film, mask = finish(density, mask, rng.standard_normal(hand.shape, np.float32), corners, False, rng)
-            pairs.append((to_square(np.clip(film * 255, 0, 255).astype(np.uint8), side), mask_square(mask, side)))
-    return pairs
-
-# %% ../nbs/08_training.ipynb #ee648180
-def drawn_pairs(
-    n: int,
-    side: int, # side of the square, pixels
-) -> list[tuple[np.ndarray, np.ndarray]]: # square and mask, uint8 (side, side)
-    "Phantoms as the U-Net sees them."
-    return [(to_square(p.picture, side), mask_square(p.mask, side)) for p in draw_cohort(n, 2018, side=2 * side)]
-
-# %% ../nbs/08_training.ipynb #b8a110aa
-def train_segmentation(
-    folder: str | Path, # a data set
-    annotations: str | Path, # holds hand_polygons.json or masks/
-    out: str | Path, # gets the run and segmentation.safetensors
-    registered: str | Path | None = None, # pictures of hands on black
-    leave_out: set[str] = frozenset(), # withheld ids
-    scale: Scale = LAPTOP,
-    log: Callable[[str], None] = print,
-) -> dict: # the card
-    "Train the U-Net, a fifth of the outlines held out, and write its weights."
-    outlined, side = outlined_pairs(folder, annotations, scale.mask_side), scale.mask_side
-    valid_ids = held_out(outlined, max(1, len(outlined) // 5))
-    train_ids = sorted(set(outlined) - valid_ids - set(leave_out))
-    pasted = pasted_pairs(registered, side, leave_out=set(leave_out) | valid_ids) if registered else []
-    drawn = drawn_pairs(max(1, len(train_ids)), side) if registered else []
-    train = [outlined[i] for i in train_ids] * 2 + pasted + drawn
-    set_seed(0) # the first weights, too, are the same in every run
-    learn = segmentation_learner(train, [outlined[i] for i in sorted(valid_ids)], scale)
-    log(f'{len(train_ids)} outlines twice, {len(pasted)} pasted, {len(drawn)} drawn; {len(valid_ids)} held out')
-    history = fit(learn, scale.mask_epochs, 5e-3, Path(out) / 'segmentation', log=log)
-    data = [folder, Path(registered).parent] if registered else [folder]
-    card = make_card('segmentation', scale, data, dict(outlines=len(train_ids), pasted=len(pasted), phantoms=len(drawn), withheld=len(leave_out)), history)
-    save_weights(learn.model, Path(out) / 'segmentation.safetensors', card)
-    return card
+    "Pictures and masks as the U-Net sees them, each on some other films as well."
+    shown = (film for picture, mask in films for film in [(picture, mask), *(refilm(picture, mask, rng) for _ in range(copies))])
+    return [(to_square(picture, side), mask_square(mask, side)) for picture, mask in shown]
 
 # %% ../nbs/08_training.ipynb #b0a98a6f
 def read_points(
@@ -233,6 +202,102 @@ def read_points(
     columns = [f'{name}_{axis}' for name in POINT_NAMES for axis in 'xy']
     points = table[columns].to_numpy(float).reshape(-1, 3, 2)
     return pd.DataFrame({'manual': table.manual.astype(bool), 'points': list(points)}, index=table.index)
+
+# %% ../nbs/08_training.ipynb #7ba99772
+def held_out_points(
+    points: pd.DataFrame, # of `read_points`
+    leave_out: set[str], # withheld ids
+) -> set[str]: # ids
+    "The radiographs to report key points on: 200 of those set by hand, or a fifth where they are few."
+    manual = set(points.index[points.manual]) - set(leave_out)
+    return held_out(manual, max(1, min(200, len(manual) // 5)))
+
+# %% ../nbs/08_training.ipynb #c848a46c
+def mining_pool(
+    folder: str | Path, # a data set
+    annotations: str | Path, # may hold keypoints.csv
+    leave_out: set[str], # withheld ids
+    outlined: set[str], # ids with an outline
+    side: int, # the longer side of a picture at most, pixels
+    most: int = 1200, # radiographs
+) -> dict[str, tuple[np.ndarray, np.ndarray | None]]: # by id: small picture, uint8, and its key points (3, 2), pixels
+    "Radiographs without an outline to look for masks in."
+    labels, read = radiographs(folder)
+    points = read_points(p) if (p := Path(annotations) / 'keypoints.csv').exists() else None
+    known = {} if points is None else points.points[points.manual].drop(held_out_points(points, leave_out)).to_dict()
+    ids = sorted(held_out((set(known) or set(labels.id)) & set(labels.id) - leave_out - outlined, most))
+    pictures = map_pictures(lambda i: small_picture(read(i), side), ids)
+    return {i: (p, known[i] * p.shape[::-1] if known else None) for i, p in zip(ids, pictures)}
+
+# %% ../nbs/08_training.ipynb #f5ea3ef8
+def mine(
+    unet: UNet, # trained
+    pool: dict, # of `mining_pool`
+    side: int, # side of the square, pixels
+) -> tuple[dict[str, np.ndarray], dict[str, str]]: # masks kept, by id, bool; why the others were not, by id
+    "Mark a pool of radiographs and keep the masks that pass the criterion."
+    def mark(item):
+        picture, points = item
+        probability, agreement = steady_mask(unet, to_square(picture, side))
+        marked = from_square(probability, picture.shape) > .5
+        mask = clean_mask(marked)
+        return mask, why_not(marked, mask, agreement, points)
+    found = dict(zip(pool, map_pictures(mark, pool.values())))
+    return {i: mask for i, (mask, why) in found.items() if not why}, {i: why for i, (_, why) in found.items() if why}
+
+# %% ../nbs/08_training.ipynb #50586670
+def mining_round(
+    start: UNet | None, # the network of the round before
+    films: list, # of pairs (picture, mask): the outlines
+    kept: dict, # by id: (picture, mask) mined before
+    valid: list, # pairs of squares to report on
+    scale: Scale,
+    number: int, # of the round, from 1
+    out: Path, # gets the round's run
+    log: Callable[[str], None],
+) -> tuple[UNet, list[dict]]: # the network, in eval mode; the history of `fit`
+    "Train one round: on the outlines, each on four other films, and on what was mined, half of it on another film."
+    rng, side = np.random.default_rng(number), scale.mask_side
+    mined = [film if rng.random() < .5 else refilm(*film, rng) for film in kept.values()]
+    train = film_pairs(films, side, rng, 4) + film_pairs(mined, side, rng, 0)
+    set_seed(number) # the first weights, too, are the same in every run
+    learn = segmentation_learner(train, valid, scale)
+    if start is not None: learn.model.load_state_dict(start.state_dict())
+    epochs, lr = (scale.mask_epochs, 5e-3) if start is None else (max(1, scale.mask_epochs // 4), 2e-3)
+    history = fit(learn, epochs, lr, out / f'round{number}', seed=number, log=log)
+    return learn.model.eval(), history
+
+# %% ../nbs/08_training.ipynb #ccbf4b89
+def train_segmentation(
+    folder: str | Path, # a data set
+    annotations: str | Path, # holds hand_polygons.json or masks/, and keypoints.csv where there is one
+    out: str | Path, # gets the run, its mining.csv, and segmentation.safetensors
+    leave_out: set[str] = frozenset(), # withheld ids
+    rejected: set[str] = frozenset(), # ids whose mined masks were looked at and found wrong
+    scale: Scale = LAPTOP,
+    log: Callable[[str], None] = print,
+) -> dict: # the card
+    "Train the U-Net by positive mining, a fifth of the outlines held out, and write its weights."
+    side, run = scale.mask_side, Path(out) / 'segmentation'
+    outlined = outlined_films(folder, annotations, 2 * side)
+    valid_ids = held_out(outlined, max(1, len(outlined) // 5))
+    films = [outlined[i] for i in sorted(set(outlined) - valid_ids - set(leave_out))]
+    valid = film_pairs([outlined[i] for i in sorted(valid_ids)], side, None, 0)
+    pool = mining_pool(folder, annotations, set(leave_out), set(outlined), 2 * side) if scale.mask_rounds > 1 else {}
+    unet, kept, rows, history = None, {}, [], []
+    for number in range(1, scale.mask_rounds + 1):
+        if number > 1: kept, refused = mine(unet, pool, side)
+        kept = {i: (pool[i][0], mask) for i, mask in kept.items() if i not in rejected}
+        unet, epochs = mining_round(unet, films, kept, valid, scale, number, run, log)
+        history += [e | {'epoch': len(history) + e['epoch']} for e in epochs]
+        pd.DataFrame(history).to_csv(run / 'history.csv', index=False)
+        rows.append(dict(round=number, outlines=len(films), mined=len(kept), pool=len(pool), dice=history[-1]['batch_dice']))
+        if kept: rows[-1] |= Counter(refused.values())
+        log(f'round {number} of {scale.mask_rounds}: ' + ', '.join(f'{k} {v}' for k, v in rows[-1].items()))
+        pd.DataFrame(rows).to_csv(run / 'mining.csv', index=False)
+    card = make_card('segmentation', scale, [folder], dict(outlines=len(films), mined=len(kept), withheld=len(leave_out)), history)
+    save_weights(unet, Path(out) / 'segmentation.safetensors', card)
+    return card
 
 # %% ../nbs/08_training.ipynb #1a056dae
 def keypoint_pairs(
@@ -262,27 +327,28 @@ def load_unet(
     unet.load_state_dict(load_weights(path)[0])
     return unet.eval().to(memory_format=torch.channels_last)
 
-# %% ../nbs/08_training.ipynb #19edcef5
+# %% ../nbs/08_training.ipynb #39d7befc
 def train_keypoints(
     folder: str | Path, # a data set
     points: str | Path, # CSV of annotated key points
     out: str | Path, # holds segmentation.safetensors; gets the run and keypoints.safetensors
     leave_out: set[str] = frozenset(), # withheld ids
     scale: Scale = LAPTOP,
+    unclear: bool = False, # train on points that were not set by hand as well
     log: Callable[[str], None] = print,
 ) -> dict: # the card
-    "Train the key-point network, a ninth of the points set by hand held out, and write its weights."
+    "Train the key-point network, some of the points set by hand held out, and write its weights."
     out, table = Path(out), read_points(points)
     unet = load_unet(out / 'segmentation.safetensors', scale)
-    pairs = keypoint_pairs(folder, table[~table.index.isin(leave_out)], unet, scale)
-    manual = [i for i in pairs if table.manual[i]]
-    valid_ids = held_out(manual, max(1, min(200, len(manual) // 5)))
-    train = [pair for i, pair in pairs.items() if i not in valid_ids]
-    log(f'{len(train)} radiographs, {len(valid_ids)} held out, {len(table) - len(pairs)} withheld, unread or off the mask')
+    wanted = ~table.index.isin(leave_out) & (table.manual | unclear)
+    pairs = keypoint_pairs(folder, table[wanted], unet, scale)
+    valid_ids = held_out_points(table, leave_out) & set(pairs)
+    train = {i: pair for i, pair in pairs.items() if i not in valid_ids}
+    log(f'{len(train)} radiographs, {len(valid_ids)} held out, {wanted.sum() - len(pairs)} unread or off the mask')
     set_seed(0) # the first weights, too, are the same in every run
-    learn = keypoint_learner(train, [pairs[i] for i in sorted(valid_ids)], scale)
+    learn = keypoint_learner(list(train.values()), [pairs[i] for i in sorted(valid_ids)], scale)
     history = fit(learn, scale.points_epochs, 3e-3, out / 'keypoints', log=log)
-    card = make_card('keypoints', scale, [folder], dict(radiographs=len(train), manual=len(manual) - len(valid_ids), withheld=len(leave_out)), history)
+    card = make_card('keypoints', scale, [folder], dict(radiographs=len(train), manual=int(table.manual[list(train)].sum()), withheld=len(leave_out)), history)
     save_weights(learn.model, out / 'keypoints.safetensors', card)
     return card
 
@@ -403,14 +469,13 @@ def age_learner(
     net = AgeNet(scale).to(memory_format=torch.channels_last)
     return Learner(dls, net, loss_func=absolute_error, metrics=mae_months)
 
-# %% ../nbs/08_training.ipynb #8b4ce699
+# %% ../nbs/08_training.ipynb #fdf0e075
 def age_rows(
     table: pd.DataFrame, # of `register_datasets`
     leave_out: set[str], # withheld ids
-    most_doubt: float = .15, # in lengths of the hand: registrations with more are not trained on
 ) -> tuple[np.ndarray, np.ndarray]: # rows to train on; rows to report on
-    "Split the usable rows by id: a twelfth, at most 500 radiographs, is held out."
-    usable = ~table.id.isin(leave_out) & (table.doubt <= most_doubt) & table.boneage.notna()
+    "Split by id the rows whose registration can be trusted: a twelfth, at most 500 radiographs, is held out."
+    usable = ~table.id.isin(leave_out) & (table.doubt <= MOST_DOUBT) & table.boneage.notna()
     ids = sorted(set(table.id[usable]))
     valid = table.id.isin(held_out(ids, min(500, max(1, len(ids) // 12))))
     return np.flatnonzero(usable & ~valid), np.flatnonzero(usable & valid)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from boneage.phantom import CARPALS, CENTRES, POINT_NAMES, draw_cohort, draw_phantom, hand_length, maturity, write_cohort
+from boneage import phantom
+from boneage.phantom import (CARPALS, CENTRES, FULL_GROWN, POINT_NAMES, SCATTER, BestReader, Exposure, clock_table, draw_cohort, draw_phantom,
+                             expose, finish, hand_bones, hand_length, maturity, scatter_sd, transmit, write_cohort)
 
 ages, sexes, seeds = st.floats(1, 228), st.booleans(), st.integers(0, 2**32 - 1)
 
@@ -74,11 +76,68 @@ def test_the_hand_grows(male):
     assert all(a < b for a, b in zip(areas, areas[1:]))
 
 
-def test_centres_scatter_as_stated():
+@pytest.mark.parametrize('boneage', [24, 100])
+def test_centres_scatter_as_stated(boneage):
     rng = np.random.default_rng(0)
     appears, done = CENTRES['radius'][1], CENTRES['radius'][3]
-    months = [maturity(100, True, rng)['radius'] * (done - appears) + appears for _ in range(400)]
-    assert abs(np.mean(months) - 100) < .6 and 2.6 < np.std(months) < 3.4
+    months = [maturity(boneage, True, rng)['radius'] * (done - appears) + appears for _ in range(600)]
+    expected = SCATTER * min(boneage / 60, 1)
+    assert abs(np.mean(months) - boneage) < .15 * expected and .9 * expected < np.std(months) < 1.1 * expected
+
+
+@pytest.mark.parametrize('pose', [False, True])
+def test_the_clock_of_a_phantom_is_the_first_thing_drawn(monkeypatch, pose):
+    seen = []
+    monkeypatch.setattr(phantom, 'hand_bones', lambda t, *args: seen.append(t) or hand_bones(t, *args))
+    for seed in range(20): draw(9 * seed + 6, bool(seed % 2), seed, 64, pose)
+    assert seen == [maturity(9 * seed + 6, bool(seed % 2), np.random.default_rng(seed)) for seed in range(20)]
+
+
+@given(sexes, st.floats(6, 216), seeds)
+@settings(max_examples=40)
+def test_the_best_reader_reads_clocks_that_agree(male, boneage, seed):
+    begins, ends, wider = clock_table(male)
+    reader = BestReader(male)
+    if boneage < 150: assert abs(reader(np.full(len(begins), boneage)) - boneage) < 4
+    scattered = boneage + scatter_sd(boneage) * wider * np.random.default_rng(seed).standard_normal(len(begins))
+    assert abs(reader(scattered) - boneage) < 40
+    assert reader(np.where(scattered < begins, begins - 50, np.where(scattered >= ends, ends + 50, scattered))) == reader(scattered)
+    assert len(begins) == len(CENTRES) + 1 and ends[-1] == FULL_GROWN[male]
+
+
+density = st.floats(0, 1).map(np.float32)
+
+
+@given(density, density, st.floats(0, .3))
+def test_more_in_the_beam_never_lets_more_through(a, b, scatter):
+    none = np.zeros((32, 32), np.float32)
+    low, high = (transmit(none + d, Exposure(scatter=scatter), none).mean() for d in (min(a, b), max(a, b)))
+    assert high <= low <= 1 + 1e-6
+    assert expose(none + min(a, b), Exposure(scatter=scatter), none).mean() <= expose(none + max(a, b), Exposure(scatter=scatter), none).mean() + 1e-6
+
+
+@settings(max_examples=30)
+@given(seeds)
+def test_finish_takes_any_hand(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((120, 96), bool)
+    mask[30:120, 30:70] = True
+    density, grain = np.where(mask, .5, 0).astype(np.float32), rng.standard_normal(mask.shape, np.float32)
+    film, left = finish(density, mask, grain, np.array([[30., 30], [69, 30]]), False, rng)
+    assert film.shape == left.shape == mask.shape and np.isfinite(film).all() and film.min() >= 0
+    assert left[32:60, 32:68].all() and not (left & ~mask).any()
+
+
+def test_few_phantoms_are_negatives_and_their_hands_are_dark():
+    cohort = list(draw_cohort(500, 11, 64))
+    negatives = [p for p in cohort if p.inverted]
+    assert 4 <= len(negatives) <= 32
+    def darker(p):
+        grown = cv2.dilate(p.mask.astype(np.uint8), np.ones((7, 7)))
+        rim = (grown - cv2.dilate(p.mask.astype(np.uint8), np.ones((3, 3)))).astype(bool)
+        return np.median(p.picture[p.mask]) < np.median(p.picture[rim])
+    assert all(darker(p) for p in negatives)
+    assert np.mean([darker(p) for p in cohort if not p.inverted]) < .02
 
 
 def test_a_cohort_has_both_sexes_all_ages_and_both_sides():
@@ -111,9 +170,9 @@ def test_fifty_a_second_on_one_thread():
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     def speed(n=25):
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in draw_cohort(n, 0, 256): pass
-        return n / (time.perf_counter() - start)
+        return n / (time.process_time() - start)
     try: best = max(speed() for _ in range(5))
     finally: cv2.setNumThreads(threads)
     assert best >= 50
