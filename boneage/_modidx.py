@@ -207,7 +207,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'boneage.registration.Registered': ('registration.html#registered', 'boneage/registration.py'),
                                       'boneage.registration.canvas_points': ('registration.html#canvas_points', 'boneage/registration.py'),
                                       'boneage.registration.check_mask': ('registration.html#check_mask', 'boneage/registration.py'),
-                                      'boneage.registration.distance_from': ('registration.html#distance_from', 'boneage/registration.py'),
                                       'boneage.registration.is_mirrored': ('registration.html#is_mirrored', 'boneage/registration.py'),
                                       'boneage.registration.plot_pipeline': ('registration.html#plot_pipeline', 'boneage/registration.py'),
                                       'boneage.registration.registration_matrix': ( 'registration.html#registration_matrix',

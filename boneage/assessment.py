@@ -6,7 +6,7 @@
 __all__ = ['TERMS', 'SEXES', 'MOST_ASTRAY', 'WEIGHTS', 'FILES', 'in_years', 'Assessment', 'parse_sex', 'check_points',
            'WeightsError', 'find_weights', 'model_name', 'load_networks', 'register_hand', 'date_hand', 'Assessor']
 
-# %% ../nbs/10_assessment.ipynb #73b844e4
+# %% ../nbs/10_assessment.ipynb #a17d338c
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from .data import MAX_AGE, SCALES, PictureError, Scale, read_radiograph
 from .models import AgeNet, load_age_net, predict_months
 from .regions import WHOLE_HAND, cut_region
-from .registration import MOST_DOUBT, Preprocessor, Registered, distance_from
+from .registration import MOST_DOUBT, Preprocessor, Registered
+from .segmentation import outline_distance
 
 # %% ../nbs/10_assessment.ipynb #51f1f200
 TERMS = 'For research and education only, no medical device.'
@@ -57,7 +58,7 @@ def parse_sex(
     if (key := str(text).strip().upper()) in SEXES: return SEXES[key]
     raise ValueError(f'{text!r} is not a sex; give F or M')
 
-# %% ../nbs/10_assessment.ipynb #60f5e635
+# %% ../nbs/10_assessment.ipynb #241eaf7c
 MOST_ASTRAY = .1  # lengths of the hand that a key point may lie beside it
 
 def check_points(
@@ -66,7 +67,7 @@ def check_points(
     "Raise `PictureError` where the key points are in doubt or do not lie on the hand."
     if not hand.doubt <= MOST_DOUBT: raise PictureError('the hand cannot be placed: is it one whole hand, seen from the front, with all its fingers?')
     length = np.linalg.norm(hand.points[0] - hand.points[2])
-    if distance_from(hand.mask, hand.points).max() > MOST_ASTRAY * length:
+    if outline_distance(hand.mask, hand.points).max() > MOST_ASTRAY * length:
         raise PictureError('the fingertips and the wrist are not on the hand that was found: is it one whole hand?')
 
 # %% ../nbs/10_assessment.ipynb #bc3b8098

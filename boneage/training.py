@@ -9,7 +9,7 @@ __all__ = ['held_out', 'Bfloat16', 'one_cycle', 'write_checkpoint', 'fit', 'make
            'table_row', 'register_datasets', 'Sharpness', 'shift_matrix', 'ToAgeInput', 'age_transforms',
            'age_dataloaders', 'mae_months', 'age_learner', 'age_rows', 'train_age']
 
-# %% ../nbs/08_training.ipynb #7f1181b3
+# %% ../nbs/08_training.ipynb #da4ac4e1
 import datetime
 import hashlib
 import json
@@ -22,10 +22,10 @@ from .data import LAPTOP, PictureError, Scale, find_dataset, read_labels, read_p
 from .keypoints import POINT_NAMES, keypoint_learner, point_square
 from .models import AgeNet, absolute_error, to_target
 from .regions import WHOLE_HAND, cut_region
-from .registration import MOST_DOUBT, Preprocessor, Registered, distance_from
+from .registration import MOST_DOUBT, Preprocessor, Registered
 from .segmentation import (
-    UNet, clean_mask, fill_polygons, from_square, load_weights, mask_square, predict_mask, refilm, save_weights, segmentation_learner,
-    steady_mask, to_square, why_not)
+    UNet, clean_mask, fill_polygons, from_square, load_weights, mask_square, outline_distance, predict_mask, refilm, save_weights,
+    segmentation_learner, steady_mask, to_square, why_not)
 import cv2
 import numpy as np
 import pandas as pd
@@ -267,7 +267,7 @@ def mining_round(
     history = fit(learn, epochs, lr, out / f'round{number}', seed=number, log=log)
     return learn.model.eval(), history
 
-# %% ../nbs/08_training.ipynb #ccbf4b89
+# %% ../nbs/08_training.ipynb #3a067a4a
 def train_segmentation(
     folder: str | Path, # a data set
     annotations: str | Path, # holds hand_polygons.json or masks/, and keypoints.csv where there is one
@@ -284,22 +284,21 @@ def train_segmentation(
     films = [outlined[i] for i in sorted(set(outlined) - valid_ids - set(leave_out))]
     valid = film_pairs([outlined[i] for i in sorted(valid_ids)], side, None, 0)
     pool = mining_pool(folder, annotations, set(leave_out), set(outlined), 2 * side) if scale.mask_rounds > 1 else {}
-    unet, kept, rows, history = None, {}, [], []
+    unet, kept, refused, rows, history = None, {}, {}, [], []
     for number in range(1, scale.mask_rounds + 1):
         if number > 1: kept, refused = mine(unet, pool, side)
         kept = {i: (pool[i][0], mask) for i, mask in kept.items() if i not in rejected}
         unet, epochs = mining_round(unet, films, kept, valid, scale, number, run, log)
         history += [e | {'epoch': len(history) + e['epoch']} for e in epochs]
         pd.DataFrame(history).to_csv(run / 'history.csv', index=False)
-        rows.append(dict(round=number, outlines=len(films), mined=len(kept), pool=len(pool), dice=history[-1]['batch_dice']))
-        if kept: rows[-1] |= Counter(refused.values())
+        rows.append(dict(round=number, outlines=len(films), mined=len(kept), pool=len(pool), dice=history[-1]['batch_dice']) | Counter(refused.values()))
         log(f'round {number} of {scale.mask_rounds}: ' + ', '.join(f'{k} {v}' for k, v in rows[-1].items()))
         pd.DataFrame(rows).to_csv(run / 'mining.csv', index=False)
     card = make_card('segmentation', scale, [folder], dict(outlines=len(films), mined=len(kept), withheld=len(leave_out)), history)
     save_weights(unet, Path(out) / 'segmentation.safetensors', card)
     return card
 
-# %% ../nbs/08_training.ipynb #1a056dae
+# %% ../nbs/08_training.ipynb #a33ecdcc
 def keypoint_pairs(
     folder: str | Path, # a data set
     points: pd.DataFrame, # of `read_points`
@@ -312,7 +311,7 @@ def keypoint_pairs(
         picture = read(i)
         mask = predict_mask(unet, picture, scale.mask_side)
         where = points.points[i] * picture.shape[::-1]
-        astray = distance_from(mask, where).max() > .05 * np.linalg.norm(where[0] - where[2])
+        astray = outline_distance(mask, where).max() > .05 * np.linalg.norm(where[0] - where[2])
         return None if astray else point_square(equalise(picture, mask), mask, where, scale.points_side)
     ids = labels.id[labels.id.isin(points.index)]
     return {i: found for i, found in zip(ids, map_pictures(pair, ids)) if found}
