@@ -6,7 +6,7 @@
 __all__ = ['TERMS', 'SEXES', 'MOST_ASTRAY', 'WEIGHTS', 'FILES', 'in_years', 'Assessment', 'parse_sex', 'check_points',
            'WeightsError', 'find_weights', 'model_name', 'load_networks', 'register_hand', 'date_hand', 'Assessor']
 
-# %% ../nbs/10_assessment.ipynb #a17d338c
+# %% ../nbs/10_assessment.ipynb #107fedc4
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 import boneage
 from safetensors import SafetensorError
-from .data import MAX_AGE, SCALES, PictureError, Scale, read_radiograph
-from .models import AgeNet, load_age_net, predict_months
-from .regions import WHOLE_HAND, cut_region
+from .data import MAX_AGE, PictureError, read_radiograph
+from .ensemble import Ensemble, load_ensemble
 from .registration import MOST_DOUBT, Preprocessor, Registered
 from .segmentation import outline_distance
 
@@ -86,27 +85,27 @@ def find_weights(
     if missing: raise WeightsError(f'{folder}: has no {", ".join(missing)}; give the folder that boneage train wrote, or none for the shipped weights')
     return folder
 
-# %% ../nbs/10_assessment.ipynb #9ee38368
+# %% ../nbs/10_assessment.ipynb #e7b531a2
 def model_name(
-    weights: Path, # of the age network
-    card: dict, # its card
+    weights: Path, # of the age networks
+    card: dict, # their card
 ) -> str:
-    "What the age network is, when it was trained, and the start of its file's SHA-256."
+    "What the age networks are, when they were trained, and the start of their file's SHA-256."
     with weights.open('rb') as file: digest = hashlib.file_digest(file, 'sha256').hexdigest()
-    return f'{card["scale"]} {card["region"]} {card["cohort"]} {card["head"]}, {card["date"]}, {digest[:8]}'
+    return f'{card["scale"]}, {len(card["networks"])} network{"s" * (len(card["networks"]) > 1)}, {card["date"]}, {digest[:8]}'
 
-# %% ../nbs/10_assessment.ipynb #f223a5fb
+# %% ../nbs/10_assessment.ipynb #653a7c8a
 def load_networks(
     folder: Path, # of the weights
     device: str, # 'cpu' or 'cuda'
-) -> tuple[Preprocessor, AgeNet, dict]: # what finds the hand; what dates it; its card
+) -> tuple[Preprocessor, Ensemble]: # what finds the hand; what dates it
     "The trained networks, or a `WeightsError`."
-    try: return Preprocessor.load(folder, device), *load_age_net(folder / 'age.safetensors', device)
+    try: return Preprocessor.load(folder, device), load_ensemble(folder / 'age.safetensors', device)
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         why = ' '.join(str(error).split())[:120]
         raise WeightsError(f'{folder}: holds weights that do not fit ({why}); copy or train them again') from error
 
-# %% ../nbs/10_assessment.ipynb #10f8ad40
+# %% ../nbs/10_assessment.ipynb #e62b72ab
 def register_hand(
     preprocessor: Preprocessor,
     picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
@@ -119,17 +118,14 @@ def register_hand(
     return hand
 
 def date_hand(
-    net: AgeNet,
+    ensemble: Ensemble,
     hand: Registered,
     male: bool,
-    scale: Scale, # of the network
 ) -> float: # months, to a tenth, 0 to `MAX_AGE`
     "The bone age of a registered hand."
-    region = cut_region(hand.canvas, WHOLE_HAND, scale.region)
-    months = predict_months(net, region[None], np.array([male]))[0]
-    return round(float(np.clip(months, 0, MAX_AGE)), 1)
+    return round(float(np.clip(ensemble(hand.canvas, male), 0, MAX_AGE)), 1)
 
-# %% ../nbs/10_assessment.ipynb #7e3e8070
+# %% ../nbs/10_assessment.ipynb #4a6c51c4
 class Assessor:
     "The trained networks, loaded once, and the whole way from a file to its bone age."
     def __init__(self,
@@ -137,8 +133,8 @@ class Assessor:
         device: str = 'cpu', # or 'cuda'
     ):
         folder = find_weights(weights)
-        self.preprocessor, self.net, card = load_networks(folder, device)
-        self.model, self.scale = model_name(folder / 'age.safetensors', card), SCALES[card['scale']]
+        self.preprocessor, self.ensemble = load_networks(folder, device)
+        self.model = model_name(folder / 'age.safetensors', self.ensemble.card)
 
     def preprocess(self,
         picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
@@ -157,4 +153,4 @@ class Assessor:
         def answer(accepted, reason, *found): return Assessment(str(file), 'FM'[male], accepted, reason, *found, self.model)
         try: hand = self.preprocess(read_radiograph(file, width, height))
         except PictureError as error: return answer(False, str(error).removeprefix(f'{Path(file)}: '), None, None)
-        return answer(True, '', date_hand(self.net, hand, male, self.scale), hand.mirrored)
+        return answer(True, '', date_hand(self.ensemble, hand, male), hand.mirrored)

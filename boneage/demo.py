@@ -7,7 +7,7 @@ __all__ = ['draw_demo_cohort', 'annotate', 'plot_cohort', 'progress_bars', 'foll
            'preprocess_some', 'plot_training', 'plot_results', 'demo_table', 'print_table', 'write_results',
            'assess_fresh', 'run_demo']
 
-# %% ../nbs/13_demo.ipynb #4049c5b1
+# %% ../nbs/13_demo.ipynb #71e19454
 import json, re, shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from .training import radiographs, register_datasets, train_age, train_keypoints, train_segmentation
+from .grid import ONE_CYCLE, Cell, train_age
+from .training import radiographs, register_datasets, train_keypoints, train_segmentation
 from .assessment import TERMS, Assessor
 from .data import TINY, DatasetError, PictureError, Scale, read_labels, split_withheld
 from .evaluation import answer_median, evaluate, plot_agreement, plot_predicted, result_table
@@ -83,7 +84,7 @@ def follow(
         bars.update(task, completed=int(found[1]), total=int(found[2]), note=found[3] or '')
     return log
 
-# %% ../nbs/13_demo.ipynb #e75d6580
+# %% ../nbs/13_demo.ipynb #70323c14
 def demo_stages(
     out: Path, # folder of the demo
     withheld: set[str], # ids
@@ -96,7 +97,7 @@ def demo_stages(
     return {'segmentation': (run / 'segmentation.safetensors', lambda log: train_segmentation(cohort, notes, run, log=log, **common)),
             'key points': (run / 'keypoints.safetensors', lambda log: train_keypoints(cohort, cohort / 'keypoints.csv', run, log=log, **common)),
             'registration': (run / 'age.safetensors', register),
-            'bone age': (run / 'age.safetensors', lambda log: train_age([cohort], run, log=log, **common))}
+            'bone age': (run / 'age.safetensors', lambda log: train_age([cohort], run, recipe=ONE_CYCLE, cells=[Cell(scale=scale)], log=log, **common))}
 
 # %% ../nbs/13_demo.ipynb #168a652b
 def train_demo(
@@ -127,7 +128,7 @@ def preprocess_some(
         if len(found) == most: break
     return found
 
-# %% ../nbs/13_demo.ipynb #e3b918e4
+# %% ../nbs/13_demo.ipynb #b3bbdcff
 def plot_training(
     run: Path, # folder of the weights: each stage has left its history.csv there
 ) -> Figure:
@@ -135,10 +136,10 @@ def plot_training(
     names = {'segmentation': 'Dice coefficient', 'keypoints': 'mean absolute error; 2: the side', 'age': 'mean absolute error, months'}
     fig, axes = plt.subplots(2, 3, figsize=(9, 4.5), sharex='col', layout='constrained')
     for (loss, metric), (stage, judged_by) in zip(axes.T, names.items()):
-        history = pd.read_csv(run / stage / 'history.csv')
+        history = pd.read_csv(next((run / stage).glob('**/history.csv')))
         epochs = history.epoch + 1
         loss.plot(epochs, history.train_loss, label='trained on'); loss.plot(epochs, history.valid_loss, label='held out')
-        metric.plot(epochs, history.iloc[:, -1], color='C1')
+        metric.plot(epochs, history.iloc[:, 3], color='C1')
         loss.set_title(stage, fontsize=10); loss.set_ylabel('loss'); metric.set_ylabel(judged_by, fontsize=8); metric.set_xlabel('epoch')
         metric.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(fontsize=8)

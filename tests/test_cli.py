@@ -190,15 +190,20 @@ def test_train(tmp_path, boneage):
 def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
     """By default a thousand of 12,611, in proportion; else those of the file."""
     calls = []
-    monkeypatch.setattr('boneage.training.train_age', lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setattr('boneage.grid.train_age', lambda *args, **options: calls.append((args, options)))
     (folder/'large/images').mkdir(parents=True)
     (folder/'large/images/0.png').write_bytes((folder/'hand.png').read_bytes())
     (folder/'large/labels.csv').write_text('id,boneage,male\n' + ''.join(f'{i},{i % 200 + 1},{i % 2}\n' for i in range(1262)))
     Path('ids.csv').write_text('id\n007\n')
     assert boneage('train', 'age', 'large', cohort, '--out', 'run')[0] == 0
-    assert boneage('train', 'age', 'large', '--out', 'run', '--withheld', 'ids.csv', '--scale', 'paper')[0] == 0
+    assert boneage('train', 'age', 'large', '--out', 'run', '--withheld', 'ids.csv', '--scale', 'paper',
+                   '--recipe', 'one-cycle', '--only', 'B-male', '--only', 'C-both-reg')[0] == 0
     (args, default), (_, given) = calls
     assert args == ([Path('large'), cohort], Path('run')) and len(default['leave_out']) == 100 and default['scale'].name == 'laptop'
+    assert default['recipe'].name == 'paper' and len(default['cells']) == 18 and given['recipe'].name == 'one-cycle'
+    assert [c.name[:8] for c in given['cells']] == ['C-both-r', 'B-male-r', 'B-male-e']
+    status, _, err = boneage('train', 'age', 'large', '--out', 'run', '--only', 'D')
+    assert status == 2 and len(err) == 1 and '--only D' in err[0] and len(calls) == 2
     assert given['leave_out'] == {'007'} and given['scale'].name == 'paper'
 
 

@@ -28,7 +28,7 @@ def calls(monkeypatch):
     segmentation, keypoints, age = map(stage, ('segmentation', 'keypoints', 'age'))
     monkeypatch.setattr(demo, 'train_segmentation', lambda folder, notes, out, **k: segmentation(folder, notes, out=out, **k))
     monkeypatch.setattr(demo, 'train_keypoints', lambda folder, points, out, **k: keypoints(folder, points, out=out, **k))
-    monkeypatch.setattr(demo, 'train_age', lambda folders, out, **k: age(*folders, out=out, **k))
+    monkeypatch.setattr(demo, 'train_age', lambda folders, out, recipe, cells, **k: age(*folders, *cells, out=out, **k))
     monkeypatch.setattr(demo, 'register_datasets', lambda folders, pre, out, log: log('registered 24 of 24'))
     monkeypatch.setattr(demo.Preprocessor, 'load', lambda folder: None)
     return calls

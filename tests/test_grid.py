@@ -1,0 +1,92 @@
+"""What must hold for any data: nobody is on both sides, no weight is negative, no ensemble fits worse than a member, no age leaves its range."""
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
+
+from boneage.data import TINY
+from boneage.ensemble import blend, fit_ensemble, fit_linear
+from boneage.grid import COHORTS, FOLDS, Cell, cell_rows, fold_of, run_cell
+from boneage.models import N_CLASSES, Expectation, to_months
+from boneage.regions import REGIONS, cut_region
+from boneage.registration import MOST_DOUBT
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.floats(0, .3)), min_size=1, max_size=150), st.sets(st.integers(0, 60)),
+       st.sampled_from(COHORTS), st.integers(0, FOLDS - 1))
+def test_nobody_on_two_sides(people, withheld, cohort, fold):
+    """By id, not by picture: an id at two sizes is on one side, and the doubtful and the other sex are on none."""
+    table = pd.DataFrame([dict(id=str(i), male=i % 2 == 0, doubt=doubt, boneage=100. if labelled else np.nan) for i, labelled, doubt in people])
+    leave_out = {str(i) for i in withheld}
+    parts = cell_rows(Cell(cohort=cohort, fold=fold), table, leave_out)
+    ids = {part: set(table.id[rows]) for part, rows in parts.items()}
+    assert ids['withheld'] <= leave_out and not (ids['train'] | ids['fold']) & leave_out
+    assert all(fold_of(i) != fold for i in ids['train']) and all(fold_of(i) == fold for i in ids['fold'])
+    used = table.loc[np.concatenate(list(parts.values()))]
+    sexes = {'both': [True, False], 'male': [True], 'female': [False]}[cohort]
+    assert (used.doubt <= MOST_DOUBT).all() and used.boneage.notna().all() and used.male.isin(sexes).all()
+    kept = (table.doubt <= MOST_DOUBT) & table.boneage.notna() & (True if cohort == 'both' else table.male == (cohort == 'male'))
+    assert len(used) == kept.sum()
+
+
+def test_folds_are_even():
+    counts = np.bincount([fold_of(str(i)) for i in range(12611)], minlength=FOLDS)
+    assert len(counts) == FOLDS and counts.min() > 1130 and counts.max() < 1390
+
+
+months = st.floats(1, 228, width=32)
+
+
+@given(arrays(np.float64, st.tuples(st.integers(8, 40), st.integers(1, 6)), elements=months), st.data())
+def test_an_ensemble_fits_no_worse_than_a_member(predicted, data):
+    truth = data.draw(arrays(np.float64, len(predicted), elements=months))
+    weights, constant = fit_linear(predicted, truth)
+    squares = lambda p: ((p - truth)**2).mean()
+    assert (weights >= 0).all()
+    assert squares(predicted @ weights + constant) <= min(squares(p) for p in predicted.T) + 1e-6
+
+
+def table_of(predicted, male, part='fold'):
+    n = len(predicted)
+    return pd.DataFrame(dict(id=[str(i) for i in range(n)], data='d', part=part, male=male, boneage=np.linspace(20, 200, n), predicted=predicted))
+
+
+def test_too_few_to_fit():
+    found = {f'{k}-both': table_of(np.linspace(20, 200, 3), True) for k in 'ABC'}
+    with pytest.raises(ValueError, match='3 radiographs of sex M to fit 3 networks'): fit_ensemble(found, 'M')
+
+
+def test_the_withheld_do_not_move_an_ensemble():
+    """Labels of the withheld may be anything: the answers stay."""
+    rng = np.random.default_rng(0)
+    def tables(labels):
+        rng = np.random.default_rng(1)
+        def network():
+            fold = table_of(np.linspace(20, 200, 50) + rng.normal(0, 9, 50), True)
+            return pd.concat([fold, table_of(rng.uniform(20, 200, 50), True, 'withheld').assign(boneage=labels)])
+        return {k: network() for k in ('A-both', 'B-both')}
+    one, other = (blend(tables(labels)) for labels in (np.full(50, 100.), rng.uniform(1, 228, 50)))
+    assert np.array_equal(one.predicted, other.predicted)
+
+
+@settings(max_examples=30)
+@given(arrays(np.float32, (3, N_CLASSES), elements=st.floats(-50, 50, width=32)))
+def test_an_expected_age_is_an_age(scores):
+    answer = to_months(Expectation()(torch.from_numpy(scores)))
+    assert answer.shape == (3, 1) and (answer >= 1 - 1e-3).all() and (answer <= 240 + 1e-3).all()
+
+
+@pytest.mark.parametrize('region', REGIONS)
+def test_regions_are_whole(region):
+    """No window leaves the canvas, at any scale."""
+    r = REGIONS[region]
+    assert r.top >= 0 and r.left >= 0 and r.top + r.height <= 1 and r.left + r.width <= 1
+    assert cut_region(np.zeros(TINY.canvas, np.uint8), r, TINY.region[region]).shape == TINY.region[region]
+
+
+def test_a_cell_without_data_says_so(tmp_path):
+    table = pd.DataFrame(dict(id=['1'], data='d', male=True, boneage=100., doubt=0.))
+    with pytest.raises(ValueError, match='A-female-regression-tiny-vgg-0-0: 0 radiographs to train on'):
+        run_cell(Cell('A', 'female', scale=TINY), np.zeros((1, *TINY.canvas), np.uint8), table, tmp_path)
