@@ -5,27 +5,27 @@
 # %% auto #0
 __all__ = ['SEX_COHORTS', 'fit_linear', 'columns_of', 'fit_ensemble', 'blend', 'save_ensemble', 'Ensemble', 'load_ensemble']
 
-# %% ../nbs/09_ensemble.ipynb #1cf6596a
-import json
+# %% ../nbs/09_ensemble.ipynb #44a22def
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 import numpy as np
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import nn
 from .data import SCALES
 from .models import AgeNet, predict_months
 from .regions import REGIONS, cut_region
+from .segmentation import load_weights, save_weights
 
 if TYPE_CHECKING: import pandas as pd
 
-# %% ../nbs/09_ensemble.ipynb #1f381e41
+# %% ../nbs/09_ensemble.ipynb #8bf5455c
 def fit_linear(
     predicted: np.ndarray, # (n, networks), months
     months: np.ndarray, # (n,), the truth
 ) -> tuple[np.ndarray, float]: # (networks,) weights, none negative; the constant, months
-    "The linear combination of networks that is nearest to the truth."
+    "The linear combination of networks that is nearest to the truth; a single network speaks for itself."
+    n, networks = predicted.shape
+    if networks == 1: return np.ones(1), 0.
+    if n <= networks: raise ValueError(f'{n} radiographs to fit {networks} networks on; give more data or fewer networks')
     from sklearn.linear_model import LinearRegression
     model = LinearRegression(positive=True).fit(predicted, months)
     return model.coef_, float(model.intercept_)
@@ -42,30 +42,28 @@ def columns_of(
     keys = ['id', 'data', 'male', 'boneage']
     return pd.concat({name: p[p.part == part].set_index(keys).predicted for name, p in found.items()}, axis=1, join='inner')
 
-# %% ../nbs/09_ensemble.ipynb #7b54fe46
+# %% ../nbs/09_ensemble.ipynb #a83a2c75
 def fit_ensemble(
     found: dict[str, 'pd.DataFrame'], # predictions by name of the network, which begins region-cohort-head
     sex: str, # F or M
 ) -> tuple[dict[str, float], float]: # weights above zero by name; the constant, months
     "The ensemble for one sex: of the networks that serve it, on their common fold."
     serving = {name: p for name, p in found.items() if name.split('-')[1] in ('both', SEX_COHORTS[sex])}
-    if len(serving) == 1: return {name: 1. for name in serving}, 0.
     rows = columns_of(serving, 'fold')
     rows = rows[rows.index.get_level_values('male') == (sex == 'M')]
-    if len(rows) <= len(serving): raise ValueError(f'{len(rows)} radiographs of sex {sex} to fit {len(serving)} networks on; give more data or fewer networks')
     weights, constant = fit_linear(rows.to_numpy(), rows.index.get_level_values('boneage').to_numpy(float))
     return {name: float(w) for name, w in zip(rows, weights) if w > 0}, constant
 
-# %% ../nbs/09_ensemble.ipynb #2d14e56f
+# %% ../nbs/09_ensemble.ipynb #c3ba98bd
 def blend(
     found: dict[str, 'pd.DataFrame'], # predictions by name of the network, all of the same radiographs
 ) -> 'pd.DataFrame': # id, data, male, boneage, predicted
     "What the ensemble of some networks, fitted on their common fold, says of the withheld radiographs."
     fold, rest = columns_of(found, 'fold'), columns_of(found, 'withheld')
-    weights, constant = fit_linear(fold.to_numpy(), fold.index.get_level_values('boneage').to_numpy(float)) if len(found) > 1 else (np.ones(1), 0)
+    weights, constant = fit_linear(fold.to_numpy(), fold.index.get_level_values('boneage').to_numpy(float))
     return (rest @ weights + constant).rename('predicted').reset_index()
 
-# %% ../nbs/09_ensemble.ipynb #cdfbcac4
+# %% ../nbs/09_ensemble.ipynb #d6ef86a1
 def save_ensemble(
     path: str | Path, # ends in .safetensors
     networks: dict[str, tuple[dict, dict]], # by name: state dict and card
@@ -75,8 +73,7 @@ def save_ensemble(
     first = next(iter(networks.values()))[1]
     card = {k: first[k] for k in ('stage', 'scale', 'data', 'trained_on', 'date', 'torch', 'terms')} | dict(
         networks={name: c for name, (_, c) in networks.items()}, ensemble=ensemble)
-    tensors = {f'{name}/{k}': (v.half() if v.is_floating_point() else v).contiguous() for name, (state, _) in networks.items() for k, v in state.items()}
-    save_file(tensors, path, metadata={'boneage': json.dumps(card)})
+    save_weights({f'{name}/{k}': v for name, (state, _) in networks.items() for k, v in state.items()}, path, card)
     return card
 
 # %% ../nbs/09_ensemble.ipynb #b0e9c652
@@ -105,15 +102,14 @@ class Ensemble:
         weights, constant = self.card['ensemble']['FM'[int(male)]]
         return sum(weights[name] * months for name, months in self.by_network(canvas, male).items()) + constant
 
-# %% ../nbs/09_ensemble.ipynb #e47c3c1a
+# %% ../nbs/09_ensemble.ipynb #3e5a6a47
 def load_ensemble(
     path: str | Path, # of weights written by training
     device: str = 'cpu', # or 'cuda'
 ) -> Ensemble:
     "An ensemble from its weights, ready to predict."
-    with safe_open(path, 'pt') as file:
-        card = json.loads(file.metadata()['boneage'])
-        states = {name: {k.removeprefix(f'{name}/'): file.get_tensor(k) for k in file.keys() if k.startswith(f'{name}/')} for name in card['networks']}
+    weights, card = load_weights(path)
+    states = {name: {k.removeprefix(f'{name}/'): v for k, v in weights.items() if k.startswith(f'{name}/')} for name in card['networks']}
     def build(name):
         c = card['networks'][name]
         net = AgeNet(SCALES[c['scale']], c['region'], c['head'], c['cohort'], c['trunk'])

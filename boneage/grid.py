@@ -138,7 +138,7 @@ def strong_transforms() -> list:
     "The paper's moves with mirror images, exposure and sharpness."
     return setup_aug_tfms([Flip(pad_mode='border'), *moves(.75), Brightness(.15, p=.5), Contrast(.15, p=.5), Sharpness()])
 
-# %% ../nbs/08a_grid.ipynb #fecf335b
+# %% ../nbs/08a_grid.ipynb #914c97ff
 @dataclass(frozen=True)
 class Recipe:
     "How an age network is trained."
@@ -147,9 +147,10 @@ class Recipe:
     optimiser: Callable # fastai's, of parameters and lr
     schedule: Callable # of epochs and lr: from an epoch to its piece of the learning rate
     transforms: Callable # gives fastai batch transforms
+    patience: int | None # epochs without a better error on the fold before it stops; None: a cycle is always run to its end
 
-PAPER_RECIPE = Recipe('paper', 2e-5, partial(Adam, mom=.5, sqr_mom=.999, eps=1e-8, wd=0), constant, paper_transforms)
-ONE_CYCLE = Recipe('one-cycle', 2e-3, partial(Adam, wd=.05), one_cycle, strong_transforms) # fastai's Adam decouples its weight decay: AdamW
+PAPER_RECIPE = Recipe('paper', 2e-5, partial(Adam, mom=.5, sqr_mom=.999, eps=1e-8, wd=0), constant, paper_transforms, 10)
+ONE_CYCLE = Recipe('one-cycle', 2e-3, partial(Adam, wd=.05), one_cycle, strong_transforms, None) # fastai's Adam decouples its weight decay: AdamW
 RECIPES = {r.name: r for r in (PAPER_RECIPE, ONE_CYCLE)}
 
 # %% ../nbs/08a_grid.ipynb #ceb72a00
@@ -214,7 +215,7 @@ def prediction_table(
     "Predictions with what they are of."
     return pd.concat([table.loc[rows, ['id', 'data', 'male', 'boneage']].assign(part=part, predicted=months[part].round(2)) for part, rows in parts.items()])
 
-# %% ../nbs/08a_grid.ipynb #21b41137
+# %% ../nbs/08a_grid.ipynb #19be0dea
 def run_cell(
     cell: Cell,
     canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
@@ -234,11 +235,11 @@ def run_cell(
             raise ValueError(f'{cell.name}: {len(train)} radiographs to train on, {len(parts["fold"])} in its fold; give more data')
         log(f'{cell.name}: {len(train)} pictures to train on, ' + ', '.join(f'{len(rows)} {part}' for part, rows in parts.items()))
         learn = age_learner(age_dataloaders(canvas, table, train, parts['fold'], cell, recipe), cell, recipe, weights)
-        history = fit(learn, cell.scale.age_epochs, recipe.lr, folder, cell.seed, log, recipe.schedule, best='mae_months')
+        history = fit(learn, cell.scale.age_epochs, recipe.lr, folder, cell.seed, log, recipe.schedule, 'mae_months', recipe.patience)
         seen = dict(pictures=len(train), radiographs=int(table.id[train].nunique()), withheld=len(leave_out))
         card = make_card('age', cell.scale, table.data.unique(), seen, history)
         card |= dict(region=cell.region, cohort=cell.cohort, head=cell.head, trunk=cell.trunk, recipe=recipe.name)
-        save_weights(learn.model, folder / 'weights.safetensors', card)
+        save_weights(learn.model.state_dict(), folder / 'weights.safetensors', card)
         months = {part: predict_rows(learn.model, canvas, table.male.to_numpy(), rows, cell) for part, rows in parts.items()}
         prediction_table(table, parts, months).to_csv(done.with_suffix('.part'), index=False)
         done.with_suffix('.part').replace(done)

@@ -291,14 +291,14 @@ def why_not(
     *tips, capitate = outline_distance(mask, points) / np.linalg.norm(points[0] - points[2])
     return '' if max(map(abs, tips)) <= .03 and capitate < 0 else 'key points'
 
-# %% ../nbs/02_segmentation.ipynb #69f1911a
+# %% ../nbs/02_segmentation.ipynb #e9106bed
 def save_weights(
-    net: nn.Module,
+    state: dict, # state dict of one network, or of several with names before their keys
     path: str | Path, # ends in .safetensors
     card: dict, # what the network is and what it was trained on
 ) -> None:
-    "Write a network's weights in half precision, with a card in the header."
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in net.state_dict().items()}
+    "Write weights in half precision, with a card in the header."
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata={'boneage': json.dumps(card)})
 

@@ -111,7 +111,7 @@ def epochs_since_best(
     values = [h[metric] for h in history]
     return len(values) - 1 - int(np.argmin(values)) if values else 0
 
-# %% ../nbs/08_training.ipynb #00d931d5
+# %% ../nbs/08_training.ipynb #bb31365d
 def fit(
     learn: Learner,
     epochs: int, # at most
@@ -121,7 +121,7 @@ def fit(
     log: Callable[[str], None] = print, # told about every epoch in a line
     schedule: Callable = one_cycle, # or `constant`
     best: str | None = None, # metric, the lower the better, whose best epoch's weights are kept; None: the last epoch's
-    patience: int = 10, # epochs without a better `best` before the fit stops
+    patience: int | None = None, # epochs without a better `best` before the fit stops; None: it never does
 ) -> list[dict]: # one dict an epoch: its losses, metrics and times
     "Fit epoch by epoch; go on where the folder's checkpoint ends."
     folder, history, kept = Path(folder), [], None
@@ -132,7 +132,7 @@ def fit(
         learn.model.load_state_dict(state['model']); learn.opt.load_state_dict(state['opt'])
         history, kept = state['history'], state['best']
     piece, names, watch = schedule(epochs, lr), ['train_loss', 'valid_loss', *(m.name for m in learn.metrics)], Stopwatch()
-    while len(history) < epochs and not (best and epochs_since_best(history, best) >= patience):
+    while len(history) < epochs and not (patience and epochs_since_best(history, best) >= patience):
         epoch = len(history)
         set_seed(seed * 1000 + epoch)
         learn.dls.train.rng.seed(seed * 1000 + epoch) # fastai's loader shuffles by a generator of its own
@@ -296,7 +296,7 @@ def mining_round(
     history = fit(learn, epochs, lr, out / f'round{number}', seed=number, log=log)
     return learn.model.eval(), history
 
-# %% ../nbs/08_training.ipynb #3a067a4a
+# %% ../nbs/08_training.ipynb #bdcb26a9
 def train_segmentation(
     folder: str | Path, # a data set
     annotations: str | Path, # holds hand_polygons.json or masks/, and keypoints.csv where there is one
@@ -324,7 +324,7 @@ def train_segmentation(
         log(f'round {number} of {scale.mask_rounds}: ' + ', '.join(f'{k} {v}' for k, v in rows[-1].items()))
         pd.DataFrame(rows).to_csv(run / 'mining.csv', index=False)
     card = make_card('segmentation', scale, [folder], dict(outlines=len(films), mined=len(kept), withheld=len(leave_out)), history)
-    save_weights(unet, Path(out) / 'segmentation.safetensors', card)
+    save_weights(unet.state_dict(), Path(out) / 'segmentation.safetensors', card)
     return card
 
 # %% ../nbs/08_training.ipynb #a33ecdcc
@@ -355,7 +355,7 @@ def load_unet(
     unet.load_state_dict(load_weights(path)[0])
     return unet.eval().to(memory_format=torch.channels_last)
 
-# %% ../nbs/08_training.ipynb #39d7befc
+# %% ../nbs/08_training.ipynb #869519a1
 def train_keypoints(
     folder: str | Path, # a data set
     points: str | Path, # CSV of annotated key points
@@ -377,7 +377,7 @@ def train_keypoints(
     learn = keypoint_learner(list(train.values()), [pairs[i] for i in sorted(valid_ids)], scale)
     history = fit(learn, scale.points_epochs, 3e-3, out / 'keypoints', log=log)
     card = make_card('keypoints', scale, [folder], dict(radiographs=len(train), manual=int(table.manual[list(train)].sum()), withheld=len(leave_out)), history)
-    save_weights(learn.model, out / 'keypoints.safetensors', card)
+    save_weights(learn.model.state_dict(), out / 'keypoints.safetensors', card)
     return card
 
 # %% ../nbs/08_training.ipynb #a3b414b2

@@ -55,7 +55,7 @@ def table_of(predicted, male, part='fold'):
 
 def test_too_few_to_fit():
     found = {f'{k}-both': table_of(np.linspace(20, 200, 3), True) for k in 'ABC'}
-    with pytest.raises(ValueError, match='3 radiographs of sex M to fit 3 networks'): fit_ensemble(found, 'M')
+    with pytest.raises(ValueError, match='3 radiographs to fit 3 networks'): fit_ensemble(found, 'M')
 
 
 def test_the_withheld_do_not_move_an_ensemble():
