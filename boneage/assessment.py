@@ -6,7 +6,7 @@
 __all__ = ['TERMS', 'SEXES', 'MOST_ASTRAY', 'WEIGHTS', 'FILES', 'in_years', 'Assessment', 'parse_sex', 'check_points',
            'WeightsError', 'find_weights', 'model_name', 'load_networks', 'register_hand', 'date_hand', 'Assessor']
 
-# %% ../nbs/10_assessment.ipynb #107fedc4
+# %% ../nbs/10_assessment.ipynb #eb5c347d
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import boneage
 from safetensors import SafetensorError
-from .data import MAX_AGE, PictureError, read_radiograph
+from .data import MAX_AGE, SCALES, PictureError, read_radiograph
 from .ensemble import Ensemble, load_ensemble
 from .registration import MOST_DOUBT, Preprocessor, Registered
 from .segmentation import outline_distance
@@ -94,13 +94,15 @@ def model_name(
     with weights.open('rb') as file: digest = hashlib.file_digest(file, 'sha256').hexdigest()
     return f'{card["scale"]}, {len(card["networks"])} network{"s" * (len(card["networks"]) > 1)}, {card["date"]}, {digest[:8]}'
 
-# %% ../nbs/10_assessment.ipynb #653a7c8a
+# %% ../nbs/10_assessment.ipynb #d6104f1a
 def load_networks(
     folder: Path, # of the weights
     device: str, # 'cpu' or 'cuda'
 ) -> tuple[Preprocessor, Ensemble]: # what finds the hand; what dates it
     "The trained networks, or a `WeightsError`."
-    try: return Preprocessor.load(folder, device), load_ensemble(folder / 'age.safetensors', device)
+    try:
+        ensemble = load_ensemble(folder / 'age.safetensors', device)
+        return Preprocessor.load(folder, device, SCALES[ensemble.card['scale']].canvas), ensemble
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         why = ' '.join(str(error).split())[:120]
         raise WeightsError(f'{folder}: holds weights that do not fit ({why}); copy or train them again') from error

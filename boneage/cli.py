@@ -187,10 +187,10 @@ def check_data(
     for line in report.lines(): say(line)
     if not report.ok: raise typer.Exit(1)
 
-# %% ../nbs/12_cli.ipynb #104ee947
+# %% ../nbs/12_cli.ipynb #b5737a8f
 Stage = Enum('Stage', {s: s for s in ('segmentation', 'keypoints', 'age')}, type=str)
-ScaleName = Enum('ScaleName', {s: s for s in ('paper', 'laptop', 'tiny', 'sixteenth')}, type=str)
-RecipeName = Enum('RecipeName', {s: s for s in ('paper', 'one-cycle')}, type=str)
+ScaleName = Enum('ScaleName', {s: s for s in ('paper', 'laptop', 'tiny', 'sixteenth', 'eighth', 'quarter')}, type=str)
+RecipeName = Enum('RecipeName', {s: s for s in ('paper', 'one-cycle', 'fine-tune')}, type=str)
 
 def withheld_ids(
     folder: Path, # a data set
@@ -212,7 +212,7 @@ def choose_cells(
         if not any(c.name.startswith(start) for c in cells): raise typer.BadParameter(f'--only {start} is no network; name one like A-both-regression')
     return [c for c in cells if not only or c.name.startswith(tuple(only))]
 
-# %% ../nbs/12_cli.ipynb #783a8408
+# %% ../nbs/12_cli.ipynb #043b5b70
 @app.command(epilog='Train segmentation, then keypoints, then age, all with the same --out; then: boneage assess --weights RUN_DIR')
 def train(
     stage: Annotated[Stage, typer.Argument(metavar='STAGE', help='segmentation, keypoints or age.')],
@@ -222,8 +222,9 @@ def train(
     annotations: Annotated[Path | None, typer.Option(metavar='DIR', help='Holds hand_polygons.json or masks/; keypoints.csv.')] = None,
     rejected: Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids whose mined masks are wrong, for segmentation.')] = None,
     withheld: Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids never trained on; else a fixed 1,000 of 12,611.')] = None,
-    recipe: Annotated[RecipeName, typer.Option(help='How the age networks are trained: as the paper did, or stronger in less time.')] = RecipeName.paper,
+    recipe: Annotated[RecipeName, typer.Option(help='How: as the paper did, stronger in less time, or on from trained networks.')] = RecipeName.paper,
     only: Annotated[list[str] | None, typer.Option(metavar='NAME', help='Of the 18 age networks, those whose names begin so: A-both.')] = None,
+    start: Annotated[Path | None, typer.Option(metavar='DIR', exists=True, file_okay=False, help='RUN_DIR/age of a run at laptop scale to go on from.')] = None,
 ):
     "Train one stage; the same command goes on with a stopped run."
     from boneage.data import SCALES
@@ -233,7 +234,7 @@ def train(
     from boneage import grid, training
     if stage == 'segmentation': training.train_segmentation(folders[0], annotations, out, rejected=read_ids(rejected) if rejected else set(), **common)
     elif stage == 'keypoints': training.train_keypoints(folders[0], annotations / 'keypoints.csv', out, **common)
-    else: grid.train_age(folders, out, recipe=grid.RECIPES[recipe.value], cells=choose_cells(common['scale'], only or []), **common)
+    else: grid.train_age(folders, out, recipe=grid.RECIPES[recipe.value], cells=choose_cells(common['scale'], only or []), start=start, **common)
 
 # %% ../nbs/12_cli.ipynb #b12f6cca
 @app.command()

@@ -6,8 +6,8 @@
 __all__ = ['MOST_DOUBT', 'canvas_points', 'is_mirrored', 'registration_matrix', 'Registered', 'check_mask', 'Preprocessor',
            'plot_pipeline']
 
-# %% ../nbs/05_registration.ipynb #726bd1b7
-from dataclasses import dataclass
+# %% ../nbs/05_registration.ipynb #99494fee
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 import cv2
@@ -74,7 +74,7 @@ def check_mask(
 # %% ../nbs/05_registration.ipynb #4d5da8df
 MOST_DOUBT = .1  # lengths of the hand: two views of one hand that differ by more don't show the same hand
 
-# %% ../nbs/05_registration.ipynb #3cbcadd6
+# %% ../nbs/05_registration.ipynb #c93eb122
 class Preprocessor:
     "File to canvas: the trained U-Net and key-point network, and the stages between them."
     def __init__(self,
@@ -89,6 +89,7 @@ class Preprocessor:
     def load(cls,
         folder: str | Path, # holds segmentation.safetensors and keypoints.safetensors
         device: str = 'cpu', # or 'cuda'
+        canvas: tuple[int, int] | None = None, # (height, width) to register to; None: that of the scale the networks were trained at
     ) -> 'Preprocessor':
         "The preprocessor whose weights lie in a folder."
         unet_weights, unet_card = load_weights(Path(folder) / 'segmentation.safetensors')
@@ -96,7 +97,7 @@ class Preprocessor:
         scale = SCALES[unet_card['scale']]
         unet, pointnet = UNet(scale.mask_width), PointNet(scale.points_width)
         unet.load_state_dict(unet_weights); pointnet.load_state_dict(point_weights)
-        return cls(unet.to(device), pointnet.to(device), scale)
+        return cls(unet.to(device), pointnet.to(device), replace(scale, canvas=canvas or scale.canvas))
 
     def __call__(self,
         picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
