@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TERMS', 'SEXES', 'MOST_ASTRAY', 'WEIGHTS', 'FILES', 'in_years', 'Assessment', 'parse_sex', 'check_points',
-           'WeightsError', 'find_weights', 'model_name', 'load_networks', 'register_hand', 'date_hand', 'Assessor']
+           'WeightsError', 'find_weights', 'digest_of', 'model_name', 'load_networks', 'load_calibration',
+           'register_hand', 'date_hand', 'Assessor']
 
-# %% ../nbs/10_assessment.ipynb #eb5c347d
+# %% ../nbs/10_assessment.ipynb #4601e525
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ import boneage
 from safetensors import SafetensorError
 from .data import MAX_AGE, SCALES, PictureError, read_radiograph
 from .ensemble import Ensemble, load_ensemble
+from .interval import Calibration, read_calibration
+from .reference import compare
 from .registration import MOST_DOUBT, Preprocessor, Registered
 from .segmentation import outline_distance
 
@@ -29,7 +32,7 @@ def in_years(
     years, rest = divmod(round(months), 12)
     return f'{years} year{"s" * (years != 1)} {rest} month{"s" * (rest != 1)}'
 
-# %% ../nbs/10_assessment.ipynb #ec769d49
+# %% ../nbs/10_assessment.ipynb #8f342ce8
 @dataclass(frozen=True)
 class Assessment:
     "The bone age of one radiograph, or why there is none."
@@ -40,12 +43,27 @@ class Assessment:
     bone_age_months: float | None # to a tenth; None where it was refused
     mirrored: bool | None # whether the picture shows a right hand or is flipped; None where it was refused
     model: str # which network answered
+    interval_months: tuple[float, float] | None = None # low, high; None where it was refused or the weights have no calibration
+    level: float | None = None # the share of radiographs like those of the calibration that such intervals hold
+    age_months: float | None = None # the child's own age, where it was given
+    difference_months: float | None = None # bone age minus age
+    deviation_score: float | None = None # the difference in standard deviations of healthy children; None outside the reference
+    maturity: str = '' # delayed, within or advanced, at two standard deviations, or why there is no score; no diagnosis
 
     def as_dict(self) -> dict: return asdict(self)
 
     def __str__(self) -> str:
         if not self.accepted: return f'{self.file}: not assessed: {self.reason}'
-        return f'{self.file}: {self.bone_age_months} months ({in_years(self.bone_age_months)}), {dict(F="girl", M="boy")[self.sex]}'
+        parts = [f'{self.bone_age_months} months ({in_years(self.bone_age_months)}), {dict(F="girl", M="boy")[self.sex]}']
+        if self.interval_months: parts.append('{:g} % interval {} to {} months'.format(100 * self.level, *self.interval_months))
+        if self.age_months is not None: parts.append(self.beside_age())
+        return f'{self.file}: {"; ".join(parts)}'
+
+    def beside_age(self) -> str:
+        "The comparison with the child's own age in words."
+        beside = f'{self.difference_months:+} months beside the age of {self.age_months:g}'
+        if self.deviation_score is None: return f'{beside}, {self.maturity}'
+        return f'{beside}, {self.deviation_score:+} standard deviations: {self.maturity}'
 
 # %% ../nbs/10_assessment.ipynb #0de20668
 SEXES = {'F': False, 'M': True}
@@ -85,13 +103,16 @@ def find_weights(
     if missing: raise WeightsError(f'{folder}: has no {", ".join(missing)}; give the folder that boneage train wrote, or none for the shipped weights')
     return folder
 
-# %% ../nbs/10_assessment.ipynb #e7b531a2
+# %% ../nbs/10_assessment.ipynb #99c4e9c4
+def digest_of(file: str | Path) -> str: # hexadecimal
+    "The SHA-256 of a file."
+    with Path(file).open('rb') as opened: return hashlib.file_digest(opened, 'sha256').hexdigest()
+
 def model_name(
-    weights: Path, # of the age networks
-    card: dict, # their card
+    card: dict, # of the age networks
+    digest: str, # of their file
 ) -> str:
     "What the age networks are, when they were trained, and the start of their file's SHA-256."
-    with weights.open('rb') as file: digest = hashlib.file_digest(file, 'sha256').hexdigest()
     return f'{card["scale"]}, {len(card["networks"])} network{"s" * (len(card["networks"]) > 1)}, {card["date"]}, {digest[:8]}'
 
 # %% ../nbs/10_assessment.ipynb #d6104f1a
@@ -106,6 +127,17 @@ def load_networks(
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         why = ' '.join(str(error).split())[:120]
         raise WeightsError(f'{folder}: holds weights that do not fit ({why}); copy or train them again') from error
+
+# %% ../nbs/10_assessment.ipynb #7ae62b47
+def load_calibration(
+    folder: Path, # of the weights
+    digest: str, # of the age networks' file
+) -> Calibration | None:
+    "The calibration of the age networks, or None where there is none or it is of others."
+    if not (file := folder / 'calibration.json').is_file(): return None
+    try: calibration = read_calibration(file)
+    except (ValueError, TypeError) as error: raise WeightsError(f'{file}: is no calibration; make it again with boneage calibrate') from error
+    return calibration if calibration.weights == digest else None
 
 # %% ../nbs/10_assessment.ipynb #e62b72ab
 def register_hand(
@@ -127,7 +159,7 @@ def date_hand(
     "The bone age of a registered hand."
     return round(float(np.clip(ensemble(hand.canvas, male), 0, MAX_AGE)), 1)
 
-# %% ../nbs/10_assessment.ipynb #4a6c51c4
+# %% ../nbs/10_assessment.ipynb #6421da69
 class Assessor:
     "The trained networks, loaded once, and the whole way from a file to its bone age."
     def __init__(self,
@@ -136,7 +168,9 @@ class Assessor:
     ):
         folder = find_weights(weights)
         self.preprocessor, self.ensemble = load_networks(folder, device)
-        self.model = model_name(folder / 'age.safetensors', self.ensemble.card)
+        self.digest = digest_of(folder / 'age.safetensors')
+        self.model = model_name(self.ensemble.card, self.digest)
+        self.calibration = load_calibration(folder, self.digest)
 
     def preprocess(self,
         picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
@@ -149,10 +183,22 @@ class Assessor:
         sex: str, # F or M; anything else raises `ValueError`
         width: float | None = None, # original width, px, where the file may be squashed
         height: float | None = None, # original height, px
+        age_months: float | None = None, # the child's own age, to compare with
+        level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
     ) -> Assessment:
         "Assess one radiograph; a picture that cannot be assessed gives a reason, never an error."
         male = parse_sex(sex)
-        def answer(accepted, reason, *found): return Assessment(str(file), 'FM'[male], accepted, reason, *found, self.model)
+        def answer(accepted, reason, *found): return Assessment(str(file), 'FM'[male], accepted, reason, *found, self.model, age_months=age_months)
         try: hand = self.preprocess(read_radiograph(file, width, height))
         except PictureError as error: return answer(False, str(error).removeprefix(f'{Path(file)}: '), None, None)
-        return answer(True, '', date_hand(self.ensemble, hand, male), hand.mirrored)
+        return self.interpret(answer(True, '', date_hand(self.ensemble, hand, male), hand.mirrored), level)
+
+    def interpret(self,
+        found: Assessment, # accepted
+        level: float, # of the interval
+    ) -> Assessment:
+        "An assessment with its interval, where the weights have a calibration, and its comparison, where the age is known."
+        if self.calibration: found = replace(found, interval_months=self.calibration(found.bone_age_months, level), level=level)
+        if found.age_months is None: return found
+        beside = compare(found.bone_age_months, found.age_months, found.sex)
+        return replace(found, difference_months=beside.difference, deviation_score=beside.score, maturity=beside.word)

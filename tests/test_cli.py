@@ -1,7 +1,9 @@
 """The command line: results on stdout, one line an error on stderr, and the exit status."""
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 from boneage import __version__
+from boneage.assessment import WEIGHTS, Assessment, WeightsError, digest_of, load_calibration
 from boneage.cli import main
 from boneage.data import TINY
 from boneage.phantom import write_cohort
@@ -59,7 +62,7 @@ def test_bad_file(folder, boneage, bad):
     assert status == 1 and err[1:] == [TERMS]
     assert err[0].startswith(f'boneage: {bad}: not assessed: ')
     assert any(mark in err[0] for mark in ';?'), 'the line says what to do'
-    assert len(out) == 1 and out[0].startswith('hand.png: ') and out[0].endswith('), girl')
+    assert len(out) == 1 and out[0].startswith('hand.png: ') and '), girl; 90 % interval ' in out[0]
 
 
 def test_json_of_a_batch(folder, boneage):
@@ -69,7 +72,7 @@ def test_json_of_a_batch(folder, boneage):
     assert status == 1 and len(err) == len(BAD)
     assert [f['file'] for f in found] == files and {f['sex'] for f in found} == {'M'}
     assert [f['accepted'] for f in found] == [False] * len(BAD) + [True]
-    assert all(list(f) == ['file', 'sex', 'accepted', 'reason', 'bone_age_months', 'mirrored', 'model'] for f in found)
+    assert all(list(f) == [f.name for f in fields(Assessment)] for f in found)
     assert all(f['reason'] and f['bone_age_months'] is None and f['mirrored'] is None for f in found[:-1])
     assert found[-1]['reason'] == '' and 0 <= found[-1]['bone_age_months'] <= 240
 
@@ -110,7 +113,7 @@ def test_no_weights(folder, boneage, command):
 
 
 def test_unexpected_error(folder, boneage, monkeypatch):
-    def fail(*args): raise RuntimeError('first line\nsecond line')
+    def fail(*args, **options): raise RuntimeError('first line\nsecond line')
     monkeypatch.setattr('boneage.assessment.Assessor.assess', fail)
     assert boneage('assess', 'hand.png', '--sex', 'F')[::2] == (1, ['boneage: RuntimeError: first line second line; BONEAGE_DEBUG=1 shows where'])
     monkeypatch.setenv('BONEAGE_DEBUG', '1')
@@ -118,7 +121,7 @@ def test_unexpected_error(folder, boneage, monkeypatch):
 
 
 def test_interrupted(folder, boneage, monkeypatch):
-    def stop(*args): raise KeyboardInterrupt
+    def stop(*args, **options): raise KeyboardInterrupt
     monkeypatch.setattr('boneage.assessment.Assessor.assess', stop)
     assert boneage('assess', 'hand.png', '--sex', 'F') == (130, [], ['boneage: interrupted'])
 
@@ -213,10 +216,51 @@ def test_demo(boneage, monkeypatch, tmp_path):
     assert boneage('demo', '--out', tmp_path/'demo')[0] == 0 and asked == [tmp_path/'demo']
 
 
-@pytest.mark.parametrize('command', ['', 'assess', 'preprocess', 'evaluate', 'check-data', 'train', 'demo'])
+@pytest.mark.parametrize('command', ['', 'assess', 'preprocess', 'evaluate', 'calibrate', 'check-data', 'train', 'demo'])
 def test_help(boneage, command):
     status, out, err = boneage(*command.split(), '--help')
     assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)
+
+
+def test_beside_age(folder, boneage):
+    """The child's age gives a difference, a score and a word; outside the reference it gives the difference and why."""
+    def score(*args): return json.loads(boneage('assess', 'hand.png', '--sex', 'F', '--json', *args)[1][0])
+    plain, beside, grown = score(), score('--age-months', 100), score('--age-months', 230)
+    assert plain['age_months'] is plain['difference_months'] is plain['deviation_score'] is None and plain['maturity'] == ''
+    assert beside['difference_months'] == round(beside['bone_age_months'] - 100, 1) and beside['maturity'] in ('delayed', 'within', 'advanced')
+    assert (beside['deviation_score'] < 0) == (beside['difference_months'] < 0)
+    assert grown['deviation_score'] is None and 'no reference' in grown['maturity'] and grown['difference_months'] < 0
+    assert 'beside the age of 100' in boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '100')[1][0]
+    assert boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '-1')[0] == 2
+
+
+def test_level(folder, boneage):
+    """A higher level is wider; one that cannot be promised is a usage error before anything is assessed."""
+    def width(level):
+        low, high = json.loads(boneage('assess', 'hand.png', '--sex', 'F', '--json', '--level', level)[1][0])['interval_months']
+        return high - low
+    assert width('.5') < width('.9') < width('.95')
+    for level in ('1', '0', '0.9999'):
+        status, out, err = boneage('assess', 'hand.png', '--sex', 'F', '--level', level)
+        assert status == 2 and not out and len(err) == 1 and 'give one above 0 and at most' in err[0]
+
+
+def test_calibrate(tmp_path, boneage):
+    """Intervals of a folder's own weights; beside other weights there are none."""
+    for file in WEIGHTS.glob('*.safetensors'): shutil.copy(file, tmp_path)
+    rng = np.random.default_rng(0)
+    age = rng.uniform(10, 210, 90)
+    table = pd.DataFrame(dict(id=range(90), male=True, boneage=age, predicted=age + rng.normal(0, 9, 90), accepted=True, reason=''))
+    table.to_csv(tmp_path/'p.csv', index=False)
+    assert boneage('calibrate', tmp_path/'p.csv', '--weights', tmp_path)[0] == 0
+    assert json.loads((tmp_path/'calibration.json').read_text())['weights'] == digest_of(tmp_path/'age.safetensors')
+    assert load_calibration(tmp_path, digest_of(tmp_path/'age.safetensors')) and load_calibration(tmp_path, 'another') is None
+    (tmp_path/'calibration.json').write_text('{}')
+    with pytest.raises(WeightsError, match='is no calibration'): load_calibration(tmp_path, '')
+    table.head(9).to_csv(tmp_path/'few.csv', index=False)
+    for bad in ('few.csv', 'age.safetensors', 'missing.csv'):
+        status, out, err = boneage('calibrate', tmp_path/bad, '--weights', tmp_path)
+        assert status == 2 and not out and len(err) == 1, err
 
 
 # The installed command
