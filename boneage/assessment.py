@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['TERMS', 'SEXES', 'MOST_ASTRAY', 'WEIGHTS', 'FILES', 'in_years', 'Assessment', 'parse_sex', 'check_points',
            'WeightsError', 'find_weights', 'digest_of', 'model_name', 'load_networks', 'load_calibration',
-           'register_hand', 'date_hand', 'Assessor']
+           'register_hand', 'date_hand', 'describe', 'Assessor']
 
-# %% ../nbs/10_assessment.ipynb #4601e525
+# %% ../nbs/10_assessment.ipynb #5622e800
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import boneage
 from safetensors import SafetensorError
 from .data import MAX_AGE, SCALES, PictureError, read_radiograph
+from .dicom import Patient, read_patient
 from .ensemble import Ensemble, load_ensemble
 from .interval import Calibration, read_calibration
 from .reference import compare
@@ -32,7 +33,7 @@ def in_years(
     years, rest = divmod(round(months), 12)
     return f'{years} year{"s" * (years != 1)} {rest} month{"s" * (rest != 1)}'
 
-# %% ../nbs/10_assessment.ipynb #8f342ce8
+# %% ../nbs/10_assessment.ipynb #8d4576c9
 @dataclass(frozen=True)
 class Assessment:
     "The bone age of one radiograph, or why there is none."
@@ -48,20 +49,23 @@ class Assessment:
     age_months: float | None = None # the child's own age, where it was given
     difference_months: float | None = None # bone age minus age
     deviation_score: float | None = None # the difference in standard deviations of healthy children; None outside the reference
+    sex_from: str = 'given' # or PatientSex, where the DICOM header said it
+    age_from: str = '' # given, PatientBirthDate or PatientAge
     maturity: str = '' # delayed, within or advanced, at two standard deviations, or why there is no score; no diagnosis
 
     def as_dict(self) -> dict: return asdict(self)
 
     def __str__(self) -> str:
         if not self.accepted: return f'{self.file}: not assessed: {self.reason}'
-        parts = [f'{self.bone_age_months} months ({in_years(self.bone_age_months)}), {dict(F="girl", M="boy")[self.sex]}']
+        whose = dict(F='girl', M='boy')[self.sex] + f' ({self.sex_from})' * (self.sex_from != 'given')
+        parts = [f'{self.bone_age_months} months ({in_years(self.bone_age_months)}), {whose}']
         if self.interval_months: parts.append('{:g} % interval {} to {} months'.format(100 * self.level, *self.interval_months))
         if self.age_months is not None: parts.append(self.beside_age())
         return f'{self.file}: {"; ".join(parts)}'
 
     def beside_age(self) -> str:
         "The comparison with the child's own age in words."
-        beside = f'{self.difference_months:+} months beside the age of {self.age_months:g}'
+        beside = f'{self.difference_months:+} months beside the age of {self.age_months:g}' + f' ({self.age_from})' * (self.age_from != 'given')
         if self.deviation_score is None: return f'{beside}, {self.maturity}'
         return f'{beside}, {self.deviation_score:+} standard deviations: {self.maturity}'
 
@@ -159,7 +163,20 @@ def date_hand(
     "The bone age of a registered hand."
     return round(float(np.clip(ensemble(hand.canvas, male), 0, MAX_AGE)), 1)
 
-# %% ../nbs/10_assessment.ipynb #6421da69
+# %% ../nbs/10_assessment.ipynb #a495e95d
+def describe(
+    found: Assessment, # its sex empty where nobody gave it
+    file: str | Path,
+    age_months: float | None, # where it was given
+) -> Assessment:
+    "An assessment with the child's sex and age; raises `PictureError` where nothing says the sex."
+    patient = Patient() if found.sex and age_months is not None else read_patient(file)
+    if not found.sex and not patient.sex: raise PictureError('nothing says the sex: its header has no PatientSex of F or M; give the sex')
+    if not found.sex: found = replace(found, sex=patient.sex, sex_from='PatientSex')
+    if age_months is not None: return replace(found, age_months=age_months, age_from='given')
+    return replace(found, age_months=patient.age_months, age_from=patient.age_from)
+
+# %% ../nbs/10_assessment.ipynb #91ecf872
 class Assessor:
     "The trained networks, loaded once, and the whole way from a file to its bone age."
     def __init__(self,
@@ -180,18 +197,21 @@ class Assessor:
 
     def assess(self,
         file: str | Path, # PNG, JPEG, TIFF, BMP or DICOM
-        sex: str, # F or M; anything else raises `ValueError`
+        sex: str | None = None, # F or M, anything else raises `ValueError`; None: what the DICOM header says
         width: float | None = None, # original width, px, where the file may be squashed
         height: float | None = None, # original height, px
-        age_months: float | None = None, # the child's own age, to compare with
+        age_months: float | None = None, # the child's own age, to compare with; None: what the DICOM header says, where there is one
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
     ) -> Assessment:
         "Assess one radiograph; a picture that cannot be assessed gives a reason, never an error."
-        male = parse_sex(sex)
-        def answer(accepted, reason, *found): return Assessment(str(file), 'FM'[male], accepted, reason, *found, self.model, age_months=age_months)
-        try: hand = self.preprocess(read_radiograph(file, width, height))
-        except PictureError as error: return answer(False, str(error).removeprefix(f'{Path(file)}: '), None, None)
-        return self.interpret(answer(True, '', date_hand(self.ensemble, hand, male), hand.mirrored), level)
+        if sex is not None: sex = 'FM'[parse_sex(sex)]
+        found = Assessment(str(file), sex or '', False, '', None, None, self.model)
+        try:
+            found = describe(found, file, age_months)
+            hand = self.preprocess(read_radiograph(file, width, height))
+        except PictureError as error: return replace(found, reason=str(error).removeprefix(f'{Path(file)}: '))
+        months = date_hand(self.ensemble, hand, SEXES[found.sex])
+        return self.interpret(replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored), level)
 
     def interpret(self,
         found: Assessment, # accepted

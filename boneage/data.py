@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PAPER', 'LAPTOP', 'TINY', 'SCALES', 'SIXTEENTH', 'QUARTER', 'EIGHTH', 'MIN_SIDE', 'SPELLINGS', 'SEXES', 'SUFFIXES',
-           'MAX_AGE', 'Scale', 'PictureError', 'read_picture', 'picture_problem', 'unsquash', 'read_radiograph',
-           'LabelError', 'picture_id', 'read_labels', 'DatasetError', 'Dataset', 'picture_files', 'find_dataset',
-           'CheckReport', 'check_data', 'real_data', 'split_withheld', 'plot_ages']
+           'MAX_AGE', 'Scale', 'PictureError', 'is_dicom', 'read_picture', 'picture_problem', 'unsquash',
+           'read_radiograph', 'LabelError', 'picture_id', 'read_labels', 'DatasetError', 'Dataset', 'picture_files',
+           'find_dataset', 'CheckReport', 'check_data', 'real_data', 'split_withheld', 'plot_ages']
 
 # %% ../nbs/00_data.ipynb #27990516
 import hashlib, os, warnings
@@ -84,10 +84,15 @@ def _decode_image(data: bytes) -> np.ndarray:
         keep = image.mode in ('L', 'F') or image.mode.startswith('I')
         return np.array(image if keep else image.convert('L'))
 
-# %% ../nbs/00_data.ipynb #95902f17
+# %% ../nbs/00_data.ipynb #80981cf7
 def _is_dicom(path: Path, head: bytes) -> bool:
     "Whether the suffix or the magic number at byte 128 says DICOM."
     return path.suffix.lower() in ('.dcm', '.dicom') or head[128:132] == b'DICM'
+
+def is_dicom(path: str | Path) -> bool:
+    "Whether a file is DICOM by its suffix or its first bytes; a missing one is not."
+    path = Path(path)
+    return path.is_file() and _is_dicom(path, path.open('rb').read(132))
 
 def _decode_dicom(data: bytes) -> np.ndarray:
     "The first frame of a DICOM file in rescaled values, bright = dense."
@@ -112,13 +117,12 @@ def _unsigned(px: np.ndarray) -> np.ndarray:
     shift = low if low < 0 or high > 65535 else 0
     return (px - shift).astype(np.uint8 if high - shift < 256 else np.uint16)
 
-# %% ../nbs/00_data.ipynb #365738bd
+# %% ../nbs/00_data.ipynb #76367ae8
 def _refusal(path: Path, error: Exception) -> PictureError:
     "What a decoder's complaint means for the user."
     why = ' '.join(str(error).split())
     if 'missing dependencies' in why or 'does not support' in why:
-        return PictureError(f'{path}: is compressed DICOM that needs another decoder; '
-                            'pip install "pylibjpeg[libjpeg,openjpeg]" or export it uncompressed')
+        return PictureError(f'{path}: is DICOM compressed in a way that no decoder here can read; export it uncompressed')
     why = 'unknown format' if 'cannot identify' in why else why[:120]
     return PictureError(f'{path}: is not a picture or is cut short ({why}); give a whole PNG, JPEG, TIFF, BMP or DICOM file')
 
@@ -259,17 +263,13 @@ class Dataset:
     labels: Path             # CSV file
     folder: Path             # the folder of the pictures
 
-# %% ../nbs/00_data.ipynb #805d7f4d
-def _has_magic(path: Path) -> bool:
-    "Whether a file of any name is DICOM."
-    with path.open('rb') as f: return f.read(132)[128:] == b'DICM'
-
+# %% ../nbs/00_data.ipynb #6a060f87
 def picture_files(
     folder: Path,  # folder to look in, not below
 ) -> list[Path]:   # sorted by name
     "The pictures of a folder: files with a picture's suffix, and DICOM under any name."
     files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith('.'))
-    return [f for f in files if f.suffix.lower() in SUFFIXES or (f.suffix.lower() not in ('.csv', '.txt', '.json') and _has_magic(f))]
+    return [f for f in files if f.suffix.lower() in SUFFIXES or (f.suffix.lower() not in ('.csv', '.txt', '.json') and is_dicom(f))]
 
 # %% ../nbs/00_data.ipynb #3fe21c74
 def _only(found: list[Path], what: str, folder: Path) -> Path:

@@ -3,18 +3,22 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+from conftest import write_dicom
 
 from boneage import __version__
 from boneage.assessment import WEIGHTS, Assessment, WeightsError, digest_of, load_calibration
 from boneage.cli import main
 from boneage.data import TINY
+from boneage.dicom import read_report
 from boneage.phantom import write_cohort
 
 BONEAGE = Path(sys.executable).with_name('boneage')
@@ -216,7 +220,7 @@ def test_demo(boneage, monkeypatch, tmp_path):
     assert boneage('demo', '--out', tmp_path/'demo')[0] == 0 and asked == [tmp_path/'demo']
 
 
-@pytest.mark.parametrize('command', ['', 'assess', 'preprocess', 'evaluate', 'calibrate', 'check-data', 'train', 'demo'])
+@pytest.mark.parametrize('command', ['', 'assess', 'batch', 'preprocess', 'evaluate', 'calibrate', 'check-data', 'train', 'demo'])
 def test_help(boneage, command):
     status, out, err = boneage(*command.split(), '--help')
     assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)
@@ -234,6 +238,30 @@ def test_beside_age(folder, boneage):
     assert boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '-1')[0] == 2
 
 
+def test_dicom(folder, boneage, hand):
+    """Sex and age from the header, unless they are given; a report and a picture that point at the radiograph."""
+    born = dict(PatientSex='F', PatientBirthDate='20110301')
+    ids = dict(StudyInstanceUID='1.2.4', SeriesInstanceUID='1.2.5', StudyDate='20200301')
+    source = pydicom.dcmread(write_dicom('hand.dcm', hand.picture, **ids, **born))
+    write_dicom('nobody.dcm', hand.picture, **ids)
+    def assess(*args):
+        status, out, err = boneage('assess', *args, '--json')
+        return status, [json.loads(line) for line in out], err
+    status, (found,), _ = assess('hand.dcm', '--dicom', 'reports')
+    assert status == 0 and (found['sex'], found['sex_from'], found['age_months'], found['age_from']) == ('F', 'PatientSex', 108, 'PatientBirthDate')
+    assert found['difference_months'] == round(found['bone_age_months'] - 108, 1)
+    _, (given,), _ = assess('hand.dcm', '--sex', 'M', '--age-months', 100)
+    assert (given['sex'], given['sex_from'], given['age_months'], given['age_from']) == ('M', 'given', 100, 'given')
+    status, (nobody,), err = assess('nobody.dcm', '--dicom', 'reports')
+    assert status == 1 and nobody['sex'] == '' and 'give the sex' in nobody['reason'] and len(err) == 1
+    report = read_report('reports/hand_report.dcm')
+    assert report['XR Bone age'] == (found['bone_age_months'], 'mo') and (report['study'], report['source']) == (source.StudyInstanceUID, source.SOPInstanceUID)
+    picture = pydicom.dcmread('reports/hand_picture.dcm')
+    assert picture.StudyInstanceUID == source.StudyInstanceUID and picture.pixel_array.std() > 0
+    assert sorted(f.name for f in Path('reports').iterdir()) == ['hand_picture.dcm', 'hand_report.dcm']
+    assert boneage('assess', 'hand.dcm')[1][0].startswith('hand.dcm: ') and 'girl (PatientSex)' in boneage('assess', 'hand.dcm')[1][0]
+
+
 def test_level(folder, boneage):
     """A higher level is wider; one that cannot be promised is a usage error before anything is assessed."""
     def width(level):
@@ -243,6 +271,30 @@ def test_level(folder, boneage):
     for level in ('1', '0', '0.9999'):
         status, out, err = boneage('assess', 'hand.png', '--sex', 'F', '--level', level)
         assert status == 2 and not out and len(err) == 1 and 'give one above 0 and at most' in err[0]
+
+
+def test_batch(cohort, folder, boneage):
+    """Each radiograph once, though the run was killed; a row with its reason for what is refused."""
+    children = pd.read_csv(cohort/'labels.csv', dtype={'id': str})
+    files = {f.stem: f for f in (cohort/'images').iterdir()}
+    pd.DataFrame(dict(file=[str(files[i]) for i in children.id], sex=children.male.map({True: 'M', False: 'F'}))).to_csv('children.csv', index=False)
+    command = ['batch', 'children.csv', str(folder/'*.png'), '--sex', 'F', '--out', 'out/table.csv']
+    process = subprocess.Popen([BONEAGE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    table = Path('out/table.csv')
+    for _ in range(600):
+        if table.exists() and table.read_bytes().count(b'\n') > 2: break
+        time.sleep(.1)
+    process.kill(); process.wait()
+    killed = table.read_bytes().count(b'\n') - 1
+    status, out, err = boneage(*command)
+    rows = pd.read_csv(table, dtype={'reason': str}, keep_default_na=False)
+    assert status == 1 and 2 <= killed and rows.file.is_unique and len(rows) == len(children) + len(list(folder.glob('*.png')))
+    assert (rows.accepted == (rows.reason == '')).all() and rows.accepted.any() and not rows.accepted.all()
+    assert dict(zip(rows.file, rows.sex))[str(files[children.id[0]])] == ('M' if children.male[0] else 'F')
+    assert boneage(*command)[0] == 0 and len(pd.read_csv(table)) == len(rows), 'a finished table is left as it is'
+    for bad in (['nothing*.png'], ['children.csv', '--level', '2'], ['hand.png', '--out', 'children.csv']):
+        status, out, err = boneage('batch', *bad, *([] if '--out' in bad else ['--out', 'other.csv']))
+        assert status in (1, 2) and not out and len(err) == 1, err
 
 
 def test_calibrate(tmp_path, boneage):

@@ -7,9 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+from conftest import write_dicom
 from hypothesis import given, settings, strategies as st
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from boneage.data import (DatasetError, LabelError, PictureError, check_data, find_dataset, picture_id, read_labels, read_picture,
                           read_radiograph, split_withheld, unsquash)
@@ -22,29 +25,6 @@ def blob(height=80, width=60, dtype=np.uint8) -> np.ndarray:
     y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
     px = np.exp(-3 * (x**2 + y**2))
     return ((px - px.min()) / np.ptp(px) * np.iinfo(dtype).max).astype(dtype)
-
-
-def write_dicom(path, px, photometric='MONOCHROME2', frames=1, signed=False, preamble=True, **tags):
-    """A minimal uncompressed DICOM file."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = '1.2.3'
-    ds.Rows, ds.Columns = px.shape[-2:]
-    ds.SamplesPerPixel, ds.PixelRepresentation, ds.PhotometricInterpretation = 1, int(signed), photometric
-    ds.BitsAllocated = ds.BitsStored = 8 * px.itemsize
-    ds.HighBit = ds.BitsStored - 1
-    if frames > 1: ds.NumberOfFrames = frames
-    ds.PixelData = px.tobytes()
-    for name, value in tags.items(): setattr(ds, name, value)
-    if preamble: ds.save_as(path, enforce_file_format=True)
-    else:
-        del ds.file_meta
-        ds.save_as(path, implicit_vr=True, little_endian=True)
-    return path
 
 
 # Pictures
@@ -87,6 +67,25 @@ def test_dicom_is_bright_where_dense(tmp_path, dtype):
         read = read_picture(path)
         assert read.dtype == dtype
         np.testing.assert_array_equal(read, px)
+
+
+@pytest.mark.parametrize('syntax', ['RLELossless', 'JPEG2000Lossless'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_compressed_dicom(tmp_path, syntax, dtype):
+    """Without loss what was written."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob(dtype=dtype)))
+    ds.compress(getattr(pydicom.uid, syntax))
+    ds.save_as(tmp_path/'b.dcm')
+    np.testing.assert_array_equal(read_picture(tmp_path/'b.dcm'), read_picture(tmp_path/'a.dcm'))
+
+
+@pytest.mark.parametrize('name', ['MR_small.dcm', 'MR_small_RLE.dcm', 'MR_small_implicit.dcm', 'MR_small_bigendian.dcm', 'MR_small_jp2klossless.dcm',
+                                  'MR_small_jpeg_ls_lossless.dcm', 'JPGExtended.dcm', 'SC_rgb_jpeg_gdcm.dcm'])
+def test_dicom_of_other_makers(name):
+    """pydicom's own examples; those of the same picture are read alike."""
+    px = read_picture(get_testdata_file(name))
+    assert px.ndim == 2 and px.std() > 0
+    if name.startswith('MR_small'): np.testing.assert_array_equal(px, read_picture(get_testdata_file('MR_small.dcm')))
 
 
 def test_dicom_takes_the_first_frame_and_rescales(tmp_path):
