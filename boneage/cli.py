@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'REPORTS', 'ENDINGS', 'Stage', 'ScaleName', 'RecipeName',
-           'one_line', 'say', 'complain', 'progress_bar', 'check_sex', 'load_assessor', 'check_level', 'write_dicom',
-           'check_names', 'assess', 'batch', 'write_stages', 'preprocess', 'show_scores', 'evaluate', 'read_ids',
-           'calibrate', 'check_data', 'withheld_ids', 'choose_cells', 'train', 'demo', 'show_version', 'common',
-           'explain', 'main']
+           'one_line', 'say', 'complain', 'progress_bar', 'check_sex', 'load_assessor', 'check_level', 'write_report',
+           'write_dicom', 'check_names', 'assess', 'batch', 'write_stages', 'preprocess', 'show_scores', 'evaluate',
+           'read_ids', 'calibrate', 'check_data', 'withheld_ids', 'choose_cells', 'train', 'demo', 'show_version',
+           'common', 'explain', 'main']
 
 # %% ../nbs/12_cli.ipynb #5ac321aa
 import json, os, sys
@@ -76,6 +76,17 @@ def check_level(
         try: calibration and calibration(months, level)
         except ValueError as error: raise typer.BadParameter(str(error)) from error
 
+# %% ../nbs/12_cli.ipynb #c6158b7f
+def write_report(
+    assessor, # `boneage.assessment.Assessor`
+    found: list, # of `boneage.assessment.Assessment`
+    path: Path,
+) -> None:
+    "Write the HTML page of some assessments."
+    from boneage.report import make_case, report_page
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report_page(make_case(assessor, answer) for answer in found), encoding='utf-8')
+
 # %% ../nbs/12_cli.ipynb #2822a98c
 REPORTS = ('_report.dcm', '_picture.dcm')
 
@@ -109,7 +120,7 @@ def check_names(
     for f in files:
         if f.resolve() in written: raise typer.BadParameter(f'{f} would be overwritten; name another folder')
 
-# %% ../nbs/12_cli.ipynb #225e8c66
+# %% ../nbs/12_cli.ipynb #2da25af3
 @app.command(epilog='Example: boneage assess left_hand.png --sex F')
 def assess(
     files: Files,
@@ -117,6 +128,7 @@ def assess(
     age_months: Age = None,
     level: Level = .9,
     as_json: Json = False,
+    report: Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False, help='HTML page to write, which names no child.')] = None,
     dicom: Annotated[Path | None, typer.Option(metavar='DIR', file_okay=False, help='Folder for DICOM reports and pictures of DICOM files.')] = None,
     weights: Weights = None,
 ):
@@ -125,7 +137,7 @@ def assess(
     from boneage.data import is_dicom
     if not sex and not any(is_dicom(f) for f in files): raise typer.BadParameter('it is missing; give --sex F or --sex M', param_hint='--sex')
     if dicom: check_names(files, dicom, REPORTS)
-    assessor, refused = load_assessor(weights), 0
+    assessor, found = load_assessor(weights), []
     check_level(assessor.calibration, level)
     for file in files:
         answer = assessor.assess(file, sex or None, age_months=age_months, level=level)
@@ -133,7 +145,9 @@ def assess(
         elif answer.accepted: say(answer)
         if not answer.accepted: complain(answer)
         elif dicom and is_dicom(file): write_dicom(assessor, answer, dicom)
-        refused += not answer.accepted
+        found.append(answer)
+    if report: write_report(assessor, found, report)
+    refused = sum(not answer.accepted for answer in found)
     if not as_json and refused < len(files): complain(TERMS)
     if refused: raise typer.Exit(1)
 

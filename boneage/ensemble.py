@@ -76,7 +76,7 @@ def save_ensemble(
     save_weights({f'{name}/{k}': v for name, (state, _) in networks.items() for k, v in state.items()}, path, card)
     return card
 
-# %% ../nbs/09_ensemble.ipynb #b0e9c652
+# %% ../nbs/09_ensemble.ipynb #8c3728d6
 @dataclass(frozen=True)
 class Ensemble:
     "Trained networks that answer together, from a registered hand and a sex to months."
@@ -93,6 +93,15 @@ class Ensemble:
             window = cut_region(canvas, REGIONS[card['region']], SCALES[card['scale']].region[card['region']])
             return float(predict_months(self.nets[name], window[None], np.array([male]))[0])
         return {name: say(name) for name in self.card['ensemble']['FM'[int(male)]][0]}
+
+    def by_region(self,
+        canvas: np.ndarray, # registered hand, uint8, (height, width)
+        male: bool,
+    ) -> dict[str, float]: # months by region
+        "What the networks of each region say on average."
+        found = self.by_network(canvas, male)
+        of = {region: [m for name, m in found.items() if self.card['networks'][name]['region'] == region] for region in REGIONS}
+        return {region: float(np.mean(months)) for region, months in of.items() if months}
 
     def __call__(self,
         canvas: np.ndarray, # registered hand, uint8, (height, width)

@@ -262,6 +262,14 @@ def test_dicom(folder, boneage, hand):
     assert boneage('assess', 'hand.dcm')[1][0].startswith('hand.dcm: ') and 'girl (PatientSex)' in boneage('assess', 'hand.dcm')[1][0]
 
 
+def test_report(folder, boneage):
+    """One page for all, the refused with their reasons; it names no file."""
+    assert boneage('assess', 'hand.png', 'cut.png', '--sex', 'F', '--age-months', 100, '--report', 'out/report.html')[0] == 1
+    page = Path('out/report.html').read_text()
+    assert page.count('<section>') == 2 and page.count('<img') == 2 and 'Not assessed' in page and 'cut short' in page and 'standard deviations' in page
+    assert not any(name in page for name in ('hand.png', 'cut.png', str(folder)))
+
+
 def test_level(folder, boneage):
     """A higher level is wider; one that cannot be promised is a usage error before anything is assessed."""
     def width(level):
