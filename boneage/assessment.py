@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TERMS', 'SEXES', 'MOST_ASTRAY', 'WEIGHTS', 'FILES', 'in_years', 'Assessment', 'parse_sex', 'check_points',
            'WeightsError', 'find_weights', 'digest_of', 'model_name', 'load_networks', 'load_calibration',
-           'register_hand', 'date_hand', 'describe', 'Assessor']
+           'register_hand', 'date_hand', 'describe', 'interpret', 'Assessor']
 
 # %% ../nbs/10_assessment.ipynb #5622e800
 import hashlib
@@ -176,7 +176,19 @@ def describe(
     if age_months is not None: return replace(found, age_months=age_months, age_from='given')
     return replace(found, age_months=patient.age_months, age_from=patient.age_from)
 
-# %% ../nbs/10_assessment.ipynb #91ecf872
+# %% ../nbs/10_assessment.ipynb #e48e61ab
+def interpret(
+    found: Assessment, # accepted
+    calibration: Calibration | None, # of the age networks
+    level: float, # of the interval
+) -> Assessment:
+    "An assessment with its interval, where there is a calibration, and its comparison, where the age is known."
+    if calibration: found = replace(found, interval_months=calibration(found.bone_age_months, level), level=level)
+    if found.age_months is None: return found
+    beside = compare(found.bone_age_months, found.age_months, found.sex)
+    return replace(found, difference_months=beside.difference, deviation_score=beside.score, maturity=beside.word)
+
+# %% ../nbs/10_assessment.ipynb #3870af75
 class Assessor:
     "The trained networks, loaded once, and the whole way from a file to its bone age."
     def __init__(self,
@@ -211,14 +223,4 @@ class Assessor:
             hand = self.preprocess(read_radiograph(file, width, height))
         except PictureError as error: return replace(found, reason=str(error).removeprefix(f'{Path(file)}: '))
         months = date_hand(self.ensemble, hand, SEXES[found.sex])
-        return self.interpret(replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored), level)
-
-    def interpret(self,
-        found: Assessment, # accepted
-        level: float, # of the interval
-    ) -> Assessment:
-        "An assessment with its interval, where the weights have a calibration, and its comparison, where the age is known."
-        if self.calibration: found = replace(found, interval_months=self.calibration(found.bone_age_months, level), level=level)
-        if found.age_months is None: return found
-        beside = compare(found.bone_age_months, found.age_months, found.sex)
-        return replace(found, difference_months=beside.difference, deviation_score=beside.score, maturity=beside.word)
+        return interpret(replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored), self.calibration, level)

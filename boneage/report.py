@@ -69,7 +69,7 @@ def make_case(
                 'the registered hand with its regions': draw_regions(hand.canvas)}
     return Case(key, found, assessor.ensemble.by_region(hand.canvas, found.sex == 'M'), pictures)
 
-# %% ../nbs/11a_report.ipynb #b166e3c7
+# %% ../nbs/11a_report.ipynb #914ba777
 PAGE = '''<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Bone age</title>
 <style>
@@ -101,6 +101,7 @@ The interval holds that share of radiographs like those it was fitted on. Standa
 </body></html>
 '''
 
+# %% ../nbs/11a_report.ipynb #2e49c128
 def png(picture: np.ndarray) -> str: # data URI
     "A picture, (height, width, 3), uint8, as part of a page."
     return 'data:image/png;base64,' + base64.b64encode(cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()).decode()
