@@ -188,7 +188,7 @@ def interpret(
     beside = compare(found.bone_age_months, found.age_months, found.sex)
     return replace(found, difference_months=beside.difference, deviation_score=beside.score, maturity=beside.word)
 
-# %% ../nbs/10_assessment.ipynb #3870af75
+# %% ../nbs/10_assessment.ipynb #f28e0706
 class Assessor:
     "The trained networks, loaded once, and the whole way from a file to its bone age."
     def __init__(self,
@@ -197,9 +197,8 @@ class Assessor:
     ):
         folder = find_weights(weights)
         self.preprocessor, self.ensemble = load_networks(folder, device)
-        self.digest = digest_of(folder / 'age.safetensors')
-        self.model = model_name(self.ensemble.card, self.digest)
-        self.calibration = load_calibration(folder, self.digest)
+        digest = digest_of(folder / 'age.safetensors')
+        self.model, self.calibration = model_name(self.ensemble.card, digest), load_calibration(folder, digest)
 
     def preprocess(self,
         picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
