@@ -6,14 +6,15 @@
 __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'REPORTS', 'ENDINGS', 'Stage', 'ScaleName', 'RecipeName',
            'one_line', 'say', 'complain', 'progress_bar', 'check_sex', 'load_assessor', 'check_level', 'write_report',
            'write_dicom', 'check_names', 'assess', 'batch', 'write_stages', 'preprocess', 'show_scores', 'evaluate',
-           'read_ids', 'calibrate', 'check_data', 'withheld_ids', 'choose_cells', 'train', 'demo', 'show_version',
-           'common', 'explain', 'main']
+           'read_ids', 'calibrate', 'check_data', 'withheld_ids', 'choose_cells', 'train', 'serve', 'demo',
+           'show_version', 'common', 'explain', 'main']
 
 # %% ../nbs/12_cli.ipynb #5ac321aa
 import json, os, sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -321,19 +322,40 @@ def train(
     withheld: Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids never trained on; else a fixed 1,000 of 12,611.')] = None,
     recipe: Annotated[RecipeName, typer.Option(help='How: as the paper did, stronger in less time, or on from trained networks.')] = RecipeName.paper,
     only: Annotated[list[str] | None, typer.Option(metavar='NAME', help='Of the 18 age networks, those whose names begin so: A-both.')] = None,
-    start: Annotated[Path | None, typer.Option(metavar='DIR', exists=True, file_okay=False, help='RUN_DIR/age of a run at laptop scale to go on from.')] = None,
+    start: Annotated[Path | None, typer.Option(metavar='DIR', exists=True, file_okay=False,
+                                               help='RUN_DIR/age: begin as its A-, B- and C-both-regression.')] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of the age networks; else the scale's.")] = None,
 ):
     "Train one stage; the same command goes on with a stopped run."
     from boneage.data import SCALES
     if stage != 'age' and len(folders) > 1: raise typer.BadParameter(f'{stage.value} is trained on one data set; name one DIR')
     if stage != 'age' and not annotations: raise typer.BadParameter(f'{stage.value} needs --annotations; name the folder that holds them')
-    common = dict(leave_out=read_ids(withheld) if withheld else withheld_ids(folders[0]), scale=SCALES[scale.value], log=complain)
+    size = SCALES[scale.value]
+    size = replace(size, age_epochs=epochs or size.age_epochs)
+    common = dict(leave_out=read_ids(withheld) if withheld else withheld_ids(folders[0]), scale=size, log=complain)
     from boneage import grid, training
     if stage == 'segmentation': training.train_segmentation(folders[0], annotations, out, rejected=read_ids(rejected) if rejected else set(), **common)
     elif stage == 'keypoints': training.train_keypoints(folders[0], annotations / 'keypoints.csv', out, **common)
     else: grid.train_age(folders, out, recipe=grid.RECIPES[recipe.value], cells=choose_cells(common['scale'], only or []), start=start, **common)
 
 # %% ../nbs/12_cli.ipynb #b12f6cca
+@app.command(epilog='Example: boneage serve')
+def serve(
+    host: Annotated[str, typer.Option(help='Address to listen to: this machine alone, or 0.0.0.0 for all; there is no password.')] = '127.0.0.1',
+    port: Annotated[int, typer.Option(min=1, max=65535, help='Port to listen to.')] = 7860,
+    browser: Annotated[bool, typer.Option(help='Open the page in a browser.')] = True,
+    weights: Weights = None,
+):
+    "Open a page to drop radiographs on; programs use POST /assess."
+    import socket, threading, webbrowser
+    with socket.socket() as probe:
+        if probe.connect_ex((host, port)) == 0: raise typer.BadParameter(f'port {port} is taken; name another one', param_hint='--port')
+    from boneage.serve import serve as run
+    assessor, page = load_assessor(weights), f'http://{host}:{port}'
+    complain(f'{page} is the page, {page}/assess the service; Ctrl+C stops them')
+    if browser: threading.Timer(2, webbrowser.open, [page]).start()
+    run(assessor, host, port)
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar='DIR', file_okay=False, help='Folder for figures and tables.')] = Path('out/demo'),

@@ -6,9 +6,10 @@
 __all__ = ['COHORTS', 'FOLDS', 'PAPER_RECIPE', 'ONE_CYCLE', 'FINE_TUNE', 'RECIPES', 'Cell', 'paper_grid', 'fold_of', 'cell_rows',
            'Gamma', 'Sharpness', 'Stretch', 'Grain', 'shift_matrix', 'ToAgeInput', 'moves', 'paper_transforms',
            'strong_transforms', 'Recipe', 'age_dataloaders', 'mae_months', 'age_learner', 'predict_rows',
-           'prediction_table', 'run_cell', 'read_cell', 'train_age', 'write_ensemble', 'collect']
+           'prediction_table', 'run_cell', 'read_cell', 'write_hand_space', 'train_age', 'write_ensemble', 'collect']
 
 # %% ../nbs/08a_grid.ipynb #3d7da34d
+import datetime
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable
@@ -16,12 +17,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from .data import LAPTOP, Scale
-from .ensemble import fit_ensemble, save_ensemble
+from .ensemble import fit_ensemble, save_ensemble, usual_spread
 from .models import HEADS, AgeNet, absolute_error, predict_months, to_target
+from .refusal import fit_hand_space, save_hand_space
 from .regions import REGIONS, cut_region
 from .registration import MOST_DOUBT, Preprocessor
 from .segmentation import load_weights, save_weights
-from .training import constant, fit, make_card, one_cycle, register_datasets
+from .training import TERMS, constant, fit, make_card, one_cycle, register_datasets
 import numpy as np
 import pandas as pd
 import torch
@@ -186,7 +188,7 @@ class Recipe:
 PAPER_RECIPE = Recipe('paper', dict.fromkeys(HEADS, 2e-5), partial(Adam, mom=.5, sqr_mom=.999, eps=1e-8, wd=0), constant, paper_transforms, 10)
 # fastai's Adam decouples its weight decay: AdamW
 ONE_CYCLE = Recipe('one-cycle', dict(regression=2e-3, expectation=1e-3), partial(Adam, wd=.05), one_cycle, strong_transforms, None)
-FINE_TUNE = replace(ONE_CYCLE, name='fine-tune', lr={head: lr / 4 for head, lr in ONE_CYCLE.lr.items()})
+FINE_TUNE = replace(ONE_CYCLE, name='fine-tune', lr=dict.fromkeys(HEADS, 2.5e-4))
 RECIPES = {r.name: r for r in (PAPER_RECIPE, ONE_CYCLE, FINE_TUNE)}
 
 # %% ../nbs/08a_grid.ipynb #ceb72a00
@@ -287,21 +289,35 @@ def read_cell(
     "The predictions of a finished cell."
     return pd.read_csv(csv, dtype={'id': str})
 
+# %% ../nbs/08a_grid.ipynb #31958ff0
+def write_hand_space(
+    canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
+    table: pd.DataFrame, # its rows
+    leave_out: set[str], # withheld ids
+    path: Path, # of the weights to write
+) -> None:
+    "Fit the space of the hands that may be trained on and write it."
+    rows = np.flatnonzero((table.doubt <= MOST_DOUBT) & ~table.id.isin(leave_out))
+    seen = dict(pictures=len(rows), radiographs=int(table.id[rows].nunique()), withheld=len(leave_out))
+    card = dict(stage='hand', data=[*table.data.unique()], trained_on=seen, date=datetime.date.today().isoformat(), terms=TERMS)
+    save_hand_space(fit_hand_space(canvas[r] for r in rows), path, card)
+
 # %% ../nbs/08a_grid.ipynb #fbf09a31
 def train_age(
     folders: Iterable[str | Path], # data sets
-    out: str | Path, # holds the weights of segmentation and key points; gets the runs and age.safetensors
+    out: str | Path, # holds the weights of segmentation and key points; gets the runs, hand.safetensors and age.safetensors
     leave_out: set[str] = frozenset(), # withheld ids
     scale: Scale = LAPTOP,
     recipe: Recipe = PAPER_RECIPE,
     cells: Iterable[Cell] | None = None, # None: the paper's 18
-    start: str | Path | None = None, # folder of finished cells at laptop scale to go on from
+    start: str | Path | None = None, # folder of finished cells at laptop scale: each begins as its region's regression network for both sexes
     log: Callable[[str], None] = print,
 ) -> dict: # the card
-    "Register the radiographs, train the cells, and write their ensemble."
+    "Register the radiographs, fit the space of hands, train the cells, and write their ensemble."
     out = Path(out)
     canvas, table = register_datasets(folders, Preprocessor.load(out, canvas=scale.canvas), out / 'registered', log=log)
-    def weights(cell): return Path(start) / replace(cell, scale=LAPTOP).name / 'weights.safetensors' if start else None
+    write_hand_space(canvas, table, leave_out, out / 'hand.safetensors')
+    def weights(cell): return Path(start) / replace(cell, cohort='both', head='regression', scale=LAPTOP).name / 'weights.safetensors' if start else None
     found = {c.name: run_cell(c, canvas, table, out / 'age', leave_out, recipe, weights(c), log) for c in cells or paper_grid(scale)}
     return write_ensemble(found, out / 'age', out / 'age.safetensors')
 
@@ -313,16 +329,17 @@ def write_ensemble(
 ) -> dict: # the card
     "Fit the ensemble of each sex on the folds of some cells and write it with the networks it needs."
     ensemble = {sex: fit_ensemble(found, sex) for sex in 'FM'}
+    spread = 2 * max(usual_spread({name: found[name] for name in weights}) for weights, _ in ensemble.values())
     needed = sorted({name for weights, _ in ensemble.values() for name in weights})
     networks = {name: load_weights(runs / name / 'weights.safetensors') for name in needed}
-    return save_ensemble(path, networks, ensemble)
+    return save_ensemble(path, networks, ensemble, spread)
 
 # %% ../nbs/08a_grid.ipynb #630f4d02
 def collect(
     runs: Iterable[str | Path], # each holds folders of cells
     results: str | Path, # gets cells/NAME.csv and grid.csv
 ) -> pd.DataFrame: # one row a finished cell, indexed by its name
-    "Copy the predictions of finished cells and write a table of their runs."
+    "Copy the predictions of finished cells and write a table of their runs; those recorded before stay."
     results, rows = Path(results), {}
     (results / 'cells').mkdir(parents=True, exist_ok=True)
     for done in sorted((done for run in runs for done in Path(run).glob('*/predictions.csv')), key=lambda done: done.parent.name):
@@ -333,5 +350,8 @@ def collect(
                           fold_mae=round(history.mae_months.min(), 2), seconds=round(history.seconds.median()),
                           inside=round(history.inside.median(), 3), recipe=card['recipe'], date=card['date'])
     table = pd.DataFrame(rows).T.rename_axis('cell')
-    table.to_csv(results / 'grid.csv')
+    if (recorded := results / 'grid.csv').exists():
+        before = pd.read_csv(recorded, index_col='cell')
+        table = pd.concat([before.drop(table.index, errors='ignore'), table]).sort_index()
+    table.to_csv(recorded)
     return table

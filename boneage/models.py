@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['N_CLASSES', 'SOFTNESS', 'HEADS', 'to_target', 'to_months', 'ExpELU', 'ELU', 'vgg_block', 'vgg_trunk', 'timm_trunk',
-           'Expectation', 'n_features', 'AgeNet', 'start_from', 'absolute_error', 'to_input', 'predict_months']
+           'Expectation', 'n_features', 'AgeNet', 'of_one_sex', 'start_from', 'absolute_error', 'to_input',
+           'predict_months']
 
 # %% ../nbs/07_models.ipynb #4340f7f6
 from pathlib import Path
@@ -108,7 +109,7 @@ class AgeNet(nn.Module):
         n, dense, (n_out, last) = n_features(self.trunk, size) + 32 * (cohort == 'both'), scale.age_dense, HEADS[head]
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(n, dense), ELU(), nn.Dropout(dropout), nn.Linear(dense, dense), ELU(),
                                   nn.Linear(dense, n_out), last())
-        if weights and trunk == 'vgg': start_from(self, load_weights(weights)[0])
+        if weights and trunk == 'vgg': start_from(self, load_weights(weights)[0], cohort)
 
     def forward(self, x, sex):
         features = self.trunk(F.pixel_unshuffle(x, self.patch))
@@ -116,14 +117,27 @@ class AgeNet(nn.Module):
         return self.head(features)
 
 # %% ../nbs/07_models.ipynb #f6816109
+def of_one_sex(
+    weights: dict[str, torch.Tensor], # of a network for both sexes
+    male: bool,
+) -> dict[str, torch.Tensor]: # of a network for one
+    "The weights with which a network for one sex says what the network for both says of that sex."
+    sex, dense = weights['sex.weight'][int(male)], weights['head.1.weight']
+    trunk, asked = dense.split([dense.shape[1] - len(sex), len(sex)], dim=1)
+    rest = {k: v for k, v in weights.items() if k != 'sex.weight'}
+    return rest | {'head.1.weight': trunk, 'head.1.bias': weights['head.1.bias'] + asked @ sex}
+
 def start_from(
     net: AgeNet,
-    weights: dict[str, torch.Tensor], # of a trained network of the same shape, which takes pixels where `net` may take patches
+    weights: dict[str, torch.Tensor], # of a trained network; it may take pixels where `net` takes patches, serve both sexes, have the other head
+    cohort: str = 'both', # whom `net` serves: both, male or female
 ) -> None:
-    "Give a network the weights of another; raises `RuntimeError` where they do not fit."
-    first = 'trunk.0.0.weight'
-    pixels = net.state_dict()[first].shape[1] // weights[first].shape[1]
-    net.load_state_dict(weights | {first: weights[first].repeat(1, pixels, 1, 1) / pixels})
+    "Give a network the weights of another; a last layer of other size stays as it is; raises `RuntimeError` where the rest does not fit."
+    own, first = net.state_dict(), 'trunk.0.0.weight'
+    pixels = own[first].shape[1] // weights[first].shape[1]
+    weights = weights | {first: weights[first].repeat(1, pixels, 1, 1) / pixels}
+    if cohort != 'both' and 'sex.weight' in weights: weights = of_one_sex(weights, cohort == 'male')
+    net.load_state_dict(weights | {k: own[k] for k in ('head.6.weight', 'head.6.bias') if own[k].shape != weights[k].shape})
 
 # %% ../nbs/07_models.ipynb #cb358499
 def absolute_error(

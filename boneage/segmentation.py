@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['level_grey', 'content_box', 'to_square', 'from_square', 'mask_square', 'conv_block', 'UNet', 'JaccardLoss',
-           'clean_mask', 'hand_probability', 'predict_mask', 'dice', 'batch_dice', 'fill_polygons',
+           'clean_mask', 'hand_probability', 'mark_hands', 'predict_mask', 'dice', 'batch_dice', 'fill_polygons',
            'segmentation_learner', 'clip_background', 'add_frame', 'brightness_ramp', 'refilm', 'steady_mask',
            'outline_distance', 'why_not', 'save_weights', 'load_weights']
 
@@ -148,14 +148,22 @@ def hand_probability(
     return net(x.to(device)).sigmoid()[:, 0].float().cpu().numpy()
 
 # %% ../nbs/02_segmentation.ipynb #12b51005
+def mark_hands(
+    net: nn.Module, # a trained `UNet`
+    picture: np.ndarray, # radiograph, (height, width)
+    side: int, # side of the square the network was trained at, pixels
+) -> np.ndarray: # (height, width), bool
+    "Whatever the network takes for hand, at the radiograph's own size."
+    probability = hand_probability(net, to_square(picture, side)[None])[0]
+    return from_square(probability, picture.shape) > .5
+
 def predict_mask(
     net: nn.Module, # a trained `UNet`
     picture: np.ndarray, # radiograph, (height, width)
     side: int, # side of the square the network was trained at, pixels
 ) -> np.ndarray: # (height, width), bool
     "The cleaned hand mask of a radiograph, at its own size."
-    probability = hand_probability(net, to_square(picture, side)[None])[0]
-    return clean_mask(from_square(probability, picture.shape) > .5)
+    return clean_mask(mark_hands(net, picture, side))
 
 # %% ../nbs/02_segmentation.ipynb #83f02456
 def dice(

@@ -32,7 +32,7 @@ def test_masks_of_held_out_outlines(real_data, small_set, assessor):
     values = []
     for i in sorted(held_out(outlines, 20)):
         picture = small_set[1](i)
-        values.append(dice(assessor.preprocess(picture).mask, fill_polygons(outlines[i]['polygons'], picture.shape)))
+        values.append(dice(assessor.preprocessor(picture).mask, fill_polygons(outlines[i]['polygons'], picture.shape)))
     assert np.mean(values) >= .97, values
 
 

@@ -1,0 +1,72 @@
+"""The page in a real browser: a drawn hand dropped on it comes back with an age, a text file with the reason."""
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import cv2
+import pytest
+
+BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
+
+
+@pytest.fixture(scope='module')
+def server():
+    """`boneage serve` on a free port: its address."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    command = [Path(sys.executable).with_name('boneage'), 'serve', '--port', str(port), '--no-browser']
+    process, address = subprocess.Popen(command, stderr=subprocess.PIPE, text=True), f'http://127.0.0.1:{port}'
+    for _ in range(120):
+        try: urllib.request.urlopen(address).close(); break
+        except OSError: time.sleep(.5)
+        assert process.poll() is None, process.stderr.read()
+    yield address
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture
+def browser():
+    sync_api = pytest.importorskip('playwright.sync_api')
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not path: pytest.skip('the page in a browser: no Chromium on this machine')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+def test_taken_port(server, capsys):
+    from boneage import cli
+    assert cli.main(['serve', '--port', server.rsplit(':')[-1], '--no-browser']) == 2
+    assert 'is taken; name another one' in capsys.readouterr().err
+
+
+def test_page(server, browser, hand, tmp_path):
+    cv2.imwrite(str(tmp_path/'hand.png'), hand.picture)
+    (tmp_path/'notes.txt').write_text('no picture')
+    page, asked, wrong = browser.new_page(), [], []
+    page.on('request', lambda request: asked.append(request.url))
+    page.on('console', lambda message: message.type == 'error' and wrong.append(message.text))
+    page.goto(server)
+    page.get_by_text('Sex').first.wait_for(timeout=30_000)
+    page.locator('input[type=file]').first.set_input_files([tmp_path/'hand.png', tmp_path/'notes.txt'])
+    page.get_by_label('boy' if hand.male else 'girl').check()
+    page.get_by_text('notes').first.wait_for(timeout=20_000)
+    page.get_by_role('button', name='Assess').click()
+    answer = page.get_by_label('Bone age', exact=True)
+    for _ in range(120):
+        if 'notes.txt' in (said := answer.input_value()): break
+        page.wait_for_timeout(250)
+    assert 'hand.png: ' in said and ' months (' in said and 'notes.txt: not assessed: is not a picture' in said
+    assert 'beside the age' not in said
+    assert 'Not assessed' in page.frame_locator('iframe[title=report]').locator('body').inner_text()
+    page.get_by_text('bone_age_report').first.wait_for(timeout=20_000)
+    assert all(url.startswith((server, 'data:', 'blob:', 'about:')) for url in asked), asked
+    assert not wrong, wrong
+    page.screenshot(path=str(tmp_path/'page.png'), full_page=True)
