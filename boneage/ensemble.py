@@ -105,11 +105,8 @@ class Ensemble:
             return float(predict_months(self.nets[name], window[None], np.array([male]))[0])
         return {name: say(name) for name in self.card['ensemble']['FM'[int(male)]][0]}
 
-    def by_region(self,
-        canvas: np.ndarray, # registered hand, uint8, (height, width)
-        male: bool,
-    ) -> dict[str, float]: # months by region
-        "What the networks of each region say on average."
+    def by_region(self, canvas: np.ndarray, male: bool) -> dict[str, float]: # months by region
+        "What the networks of each region say on average of a registered hand, uint8, (height, width)."
         return self.mean_by_region(self.by_network(canvas, male))
 
     def mean_by_region(self, found: dict[str, float]) -> dict[str, float]: # months by region
@@ -124,11 +121,8 @@ class Ensemble:
         "The bone age of a registered hand."
         return self.combine(self.by_network(canvas, male), male)
 
-    def combine(self,
-        found: dict[str, float], # of `by_network`
-        male: bool,
-    ) -> float: # months
-        "The bone age that the networks give together."
+    def combine(self, found: dict[str, float], male: bool) -> float: # months
+        "The bone age of what `by_network` found."
         weights, constant = self.card['ensemble']['FM'[int(male)]]
         return sum(weights[name] * months for name, months in found.items()) + constant
 

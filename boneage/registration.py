@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_DOUBT', 'SECOND', 'canvas_points', 'is_mirrored', 'registration_matrix', 'Registered', 'check_mask',
-           'Preprocessor', 'plot_pipeline']
+           'has_second_hand', 'Preprocessor', 'plot_pipeline']
 
 # %% ../nbs/05_registration.ipynb #99494fee
 from dataclasses import dataclass, replace
@@ -76,6 +76,19 @@ def check_mask(
 MOST_DOUBT = .1  # lengths of the hand: two views of one hand that differ by more don't show the same hand
 SECOND = .3  # of the mask: a piece as large as that may be another hand
 
+# %% ../nbs/05_registration.ipynb #ce652447
+def has_second_hand(
+    pointnet: nn.Module, # a trained `PointNet`
+    picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
+    marked: np.ndarray, # (height, width), bool: all that the U-Net took for hand
+    mask: np.ndarray, # the piece of it that was kept, bool
+    side: int, # side of the square the network was trained at, pixels
+) -> bool:
+    "Whether another piece is nearly as large and its key points can be placed: a second hand, no patch of background."
+    rest = clean_mask(marked & ~mask)
+    if rest.sum() < SECOND * mask.sum(): return False
+    return predict_points(pointnet, equalise(picture, rest), rest, side)[1] <= MOST_DOUBT
+
 # %% ../nbs/05_registration.ipynb #c93eb122
 class Preprocessor:
     "File to canvas: the trained U-Net and key-point network, and the stages between them."
@@ -101,16 +114,6 @@ class Preprocessor:
         unet.load_state_dict(unet_weights); pointnet.load_state_dict(point_weights)
         return cls(unet.to(device), pointnet.to(device), replace(scale, canvas=canvas or scale.canvas))
 
-    def second_hand(self,
-        picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
-        marked: np.ndarray, # (height, width), bool: all that the U-Net took for hand
-        mask: np.ndarray, # the piece of it that was kept, bool
-    ) -> bool:
-        "Whether another piece is nearly as large and its key points can be placed: a second hand, no patch of background."
-        rest = clean_mask(marked & ~mask)
-        if rest.sum() < SECOND * mask.sum(): return False
-        return predict_points(self.pointnet, equalise(picture, rest), rest, self.scale.points_side)[1] <= MOST_DOUBT
-
     def __call__(self,
         picture: np.ndarray, # radiograph, (height, width), uint8 or uint16
     ) -> Registered:
@@ -121,7 +124,8 @@ class Preprocessor:
         hand = equalise(picture, mask)
         points, doubt = predict_points(self.pointnet, hand, mask, self.scale.points_side)
         matrix = registration_matrix(points, self.scale)
-        return Registered(mask, points, doubt, matrix, is_mirrored(points), warp(hand, matrix, self.scale.canvas), self.second_hand(picture, marked, mask))
+        second = has_second_hand(self.pointnet, picture, marked, mask, self.scale.points_side)
+        return Registered(mask, points, doubt, matrix, is_mirrored(points), warp(hand, matrix, self.scale.canvas), second)
 
 # %% ../nbs/05_registration.ipynb #d60ca760
 def plot_pipeline(
