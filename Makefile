@@ -9,7 +9,7 @@ endif
 # More threads than this only get in each other's way at the sizes the tests and the demo run at.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: venv demo test lint readme
+.PHONY: venv demo test lint readme docs
 venv: $(STAMP)
 
 $(STAMP): settings.ini pyproject.toml setup.py
@@ -30,6 +30,11 @@ test: venv
 
 lint: venv
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 readme: venv
 	$(BIN)/python tools/readme.py
+
+# the documentation site, in _docs
+docs: venv
+	$(BIN)/python tools/docs.py

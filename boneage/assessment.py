@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TERMS', 'SEXES', 'WEIGHTS', 'FILES', 'OLDEST', 'in_years', 'Assessment', 'parse_sex', 'WeightsError', 'find_weights',
            'digest_of', 'model_name', 'load_networks', 'load_calibration', 'register_hand', 'date_hand', 'describe',
-           'interpret', 'Assessor']
+           'interpret', 'Examined', 'Assessor']
 
 # %% ../nbs/10_assessment.ipynb #5622e800
 import hashlib
@@ -56,10 +56,10 @@ class Assessment:
     def as_dict(self) -> dict: return asdict(self)
 
     def __str__(self) -> str:
-        if not self.accepted: return f'{self.file}: not assessed: {self.reason}'
+        if self.bone_age_months is None: return f'{self.file}: not assessed: {self.reason}'
         whose = dict(F='girl', M='boy')[self.sex] + f' ({self.sex_from})' * (self.sex_from != 'given')
         parts = [f'{self.bone_age_months} months ({in_years(self.bone_age_months)}), {whose}']
-        if self.interval_months: parts.append('{:g} % interval {} to {} months'.format(100 * self.level, *self.interval_months))
+        if self.interval_months and self.level: parts.append('{:g} % interval {} to {} months'.format(100 * self.level, *self.interval_months))
         if self.age_months is not None: parts.append(self.beside_age())
         return f'{self.file}: {"; ".join(parts)}'
 
@@ -173,17 +173,27 @@ def describe(
 
 # %% ../nbs/10_assessment.ipynb #e48e61ab
 def interpret(
-    found: Assessment, # accepted
+    found: Assessment, # what is known of the child
+    months: float, # the bone age
     calibration: Calibration | None, # of the age networks
     level: float, # of the interval
-) -> Assessment:
-    "An assessment with its interval, where there is a calibration, and its comparison, where the age is known."
-    if calibration: found = replace(found, interval_months=calibration(found.bone_age_months, level), level=level)
+) -> Assessment: # accepted
+    "An assessment with its bone age, its interval, where there is a calibration, and its comparison, where the age is known."
+    found = replace(found, accepted=True, bone_age_months=months)
+    if calibration: found = replace(found, interval_months=calibration(months, level), level=level)
     if found.age_months is None: return found
-    beside = compare(found.bone_age_months, found.age_months, found.sex)
+    beside = compare(months, found.age_months, found.sex)
     return replace(found, difference_months=beside.difference, deviation_score=beside.score, maturity=beside.word)
 
 # %% ../nbs/10_assessment.ipynb #f28e0706
+@dataclass(frozen=True)
+class Examined:
+    "An assessment with what it was made from, for a report."
+    found: Assessment
+    picture: np.ndarray | None = None # radiograph, (height, width), uint8 or uint16; None where it was refused
+    hand: Registered | None = None # as registered; None where it was refused
+
+# %% ../nbs/10_assessment.ipynb #35308ff9
 class Assessor:
     "The trained networks, loaded once, and the whole way from a file to its bone age."
     def __init__(self,
@@ -201,20 +211,31 @@ class Assessor:
         "Register a radiograph; raises `PictureError` where it is refused."
         return register_hand(self.preprocessor, self.space, picture)
 
-    def assess(self,
+    def examine(self,
         file: str | Path, # PNG, JPEG, TIFF, BMP or DICOM
         sex: str | None = None, # F or M, anything else raises `ValueError`; None: what the DICOM header says
         width: float | None = None, # original width, px, where the file may be squashed
         height: float | None = None, # original height, px
         age_months: float | None = None, # the child's own age, to compare with; None: what the DICOM header says, where there is one
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
-    ) -> Assessment:
-        "Assess one radiograph; a picture that cannot be assessed gives a reason, never an error."
+    ) -> Examined:
+        "Assess one radiograph and keep the picture and the hand; a picture that cannot be assessed gives a reason, never an error."
         if sex is not None: sex = 'FM'[parse_sex(sex)]
         found = Assessment(str(file), sex or '', False, '', None, None, self.model)
         try:
             found = describe(found, file, age_months)
-            hand = self.preprocess(read_radiograph(file, width, height))
+            hand = self.preprocess(picture := read_radiograph(file, width, height))
             months = date_hand(self.ensemble, hand, SEXES[found.sex])
-        except PictureError as error: return replace(found, reason=str(error).removeprefix(f'{Path(file)}: '))
-        return interpret(replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored), self.calibration, level)
+        except PictureError as error: return Examined(replace(found, reason=str(error).removeprefix(f'{Path(file)}: ')))
+        return Examined(interpret(replace(found, mirrored=hand.mirrored), months, self.calibration, level), picture, hand)
+
+    def assess(self,
+        file: str | Path, # as `examine` takes them
+        sex: str | None = None,
+        width: float | None = None,
+        height: float | None = None,
+        age_months: float | None = None,
+        level: float = .9,
+    ) -> Assessment:
+        "Assess one radiograph; a picture that cannot be assessed gives a reason, never an error."
+        return self.examine(file, sex, width, height, age_months, level).found

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'REPORTS', 'ENDINGS', 'Stage', 'ScaleName', 'RecipeName',
            'one_line', 'say', 'complain', 'progress_bar', 'check_sex', 'load_assessor', 'check_level', 'write_report',
-           'write_dicom', 'check_names', 'assess', 'batch', 'write_stages', 'preprocess', 'show_scores', 'evaluate',
-           'read_ids', 'calibrate', 'check_data', 'withheld_ids', 'choose_cells', 'train', 'serve', 'demo',
+           'write_dicom', 'check_names', 'tell', 'assess', 'batch', 'write_stages', 'preprocess', 'show_scores',
+           'evaluate', 'read_ids', 'calibrate', 'check_data', 'withheld_ids', 'choose_cells', 'train', 'serve', 'demo',
            'show_version', 'common', 'explain', 'main']
 
 # %% ../nbs/12_cli.ipynb #5ac321aa
@@ -15,9 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 import typer
 
 # %% ../nbs/12_cli.ipynb #7175d38a
@@ -79,34 +78,36 @@ def check_level(
 
 # %% ../nbs/12_cli.ipynb #c6158b7f
 def write_report(
-    assessor, # `boneage.assessment.Assessor`
-    found: list, # of `boneage.assessment.Assessment`
+    cases: list, # of `boneage.report.Case`
     path: Path,
 ) -> None:
     "Write the HTML page of some assessments."
-    from boneage.report import make_case, report_page
+    from boneage.report import report_page
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report_page(make_case(assessor, answer) for answer in found), encoding='utf-8')
+    path.write_text(report_page(cases), encoding='utf-8')
 
 # %% ../nbs/12_cli.ipynb #2822a98c
 REPORTS = ('_report.dcm', '_picture.dcm')
 
 def write_dicom(
-    assessor, # `boneage.assessment.Assessor`
-    answer, # `boneage.assessment.Assessment`, accepted, of a DICOM file
+    examined, # `boneage.assessment.Examined`, accepted, of a DICOM file
     out: Path, # folder
-) -> None:
+) -> bool: # whether its header has what a report points at
     "Write the structured report and the picture of an assessment."
     from boneage.assessment import TERMS, in_years
-    from boneage.data import read_picture
-    from boneage.dicom import draw_result, write_capture, write_report
-    file = Path(answer.file)
+    from boneage.data import PictureError
+    from boneage.dicom import draw_result, write_capture, write_report as write_sr
+    answer, file = examined.found, Path(examined.found.file)
     out.mkdir(parents=True, exist_ok=True)
-    write_report(answer, file, out / f'{file.stem}{REPORTS[0]}')
+    try: write_sr(answer, file, out / f'{file.stem}{REPORTS[0]}')
+    except PictureError as error:
+        complain(error)
+        return False
     lines = [f'Bone age {answer.bone_age_months} months', in_years(answer.bone_age_months)]
     if answer.interval_months: lines.append('{:g} % interval {} to {}'.format(100 * answer.level, *answer.interval_months))
     if answer.age_months is not None: lines += [f'Age {answer.age_months:g} months', f'Difference {answer.difference_months:+}', answer.maturity]
-    write_capture(draw_result(assessor.preprocess(read_picture(file)).canvas, [*lines, TERMS]), file, out / f'{file.stem}{REPORTS[1]}')
+    write_capture(draw_result(examined.hand.canvas, [*lines, TERMS]), file, out / f'{file.stem}{REPORTS[1]}')
+    return True
 
 # %% ../nbs/12_cli.ipynb #8fa32926
 def check_names(
@@ -122,6 +123,15 @@ def check_names(
         if f.resolve() in written: raise typer.BadParameter(f'{f} would be overwritten; name another folder')
 
 # %% ../nbs/12_cli.ipynb #2da25af3
+def tell(
+    answer, # `boneage.assessment.Assessment`
+    as_json: bool,
+) -> None:
+    "Say an assessment on stdout, or why there is none on stderr; JSON says both."
+    if as_json: say(json.dumps(answer.as_dict()))
+    elif answer.accepted: say(answer)
+    if not answer.accepted: complain(answer)
+
 @app.command(epilog='Example: boneage assess left_hand.png --sex F')
 def assess(
     files: Files,
@@ -138,19 +148,18 @@ def assess(
     from boneage.data import is_dicom
     if not sex and not any(is_dicom(f) for f in files): raise typer.BadParameter('it is missing; give --sex F or --sex M', param_hint='--sex')
     if dicom: check_names(files, dicom, REPORTS)
-    assessor, found = load_assessor(weights), []
+    assessor, cases, failed = load_assessor(weights), [], 0
     check_level(assessor.calibration, level)
+    if report: from boneage.report import make_case
     for file in files:
-        answer = assessor.assess(file, sex or None, age_months=age_months, level=level)
-        if as_json: say(json.dumps(answer.as_dict()))
-        elif answer.accepted: say(answer)
-        if not answer.accepted: complain(answer)
-        elif dicom and is_dicom(file): write_dicom(assessor, answer, dicom)
-        found.append(answer)
-    if report: write_report(assessor, found, report)
-    refused = sum(not answer.accepted for answer in found)
-    if not as_json and refused < len(files): complain(TERMS)
-    if refused: raise typer.Exit(1)
+        examined = assessor.examine(file, sex or None, age_months=age_months, level=level)
+        tell(examined.found, as_json)
+        failed += not examined.found.accepted
+        if dicom and examined.found.accepted and is_dicom(file): failed += not write_dicom(examined, dicom)
+        if report: cases.append(make_case(assessor, examined))
+    if report: write_report(cases, report)
+    if not as_json and failed < len(files): complain(TERMS)
+    if failed: raise typer.Exit(1)
 
 # %% ../nbs/12_cli.ipynb #bbcf3284
 @app.command(epilog='Example: boneage batch scans/ --sex F --out assessments.csv; or: boneage batch children.csv --out assessments.csv')
@@ -286,9 +295,9 @@ def check_data(
     if not report.ok: raise typer.Exit(1)
 
 # %% ../nbs/12_cli.ipynb #b5737a8f
-Stage = Enum('Stage', {s: s for s in ('segmentation', 'keypoints', 'age')}, type=str)
-ScaleName = Enum('ScaleName', {s: s for s in ('paper', 'laptop', 'tiny', 'sixteenth', 'eighth', 'quarter')}, type=str)
-RecipeName = Enum('RecipeName', {s: s for s in ('paper', 'one-cycle', 'fine-tune')}, type=str)
+Stage = Literal['segmentation', 'keypoints', 'age']
+ScaleName = Literal['paper', 'laptop', 'tiny', 'sixteenth', 'eighth', 'quarter']
+RecipeName = Literal['paper', 'one-cycle', 'fine-tune']
 
 def withheld_ids(
     folder: Path, # a data set
@@ -316,11 +325,11 @@ def train(
     stage: Annotated[Stage, typer.Argument(metavar='STAGE', help='segmentation, keypoints or age.')],
     folders: Annotated[list[Path], typer.Argument(metavar='DIR', help='Data sets: images/ and labels.csv.')],
     out: Annotated[Path, typer.Option(metavar='RUN_DIR', file_okay=False, help='Folder of the run and its weights.')],
-    scale: Annotated[ScaleName, typer.Option(help='Sizes of pictures and networks.')] = ScaleName.laptop,
+    scale: Annotated[ScaleName, typer.Option(help='Sizes of pictures and networks.')] = 'laptop',
     annotations: Annotated[Path | None, typer.Option(metavar='DIR', help='Holds hand_polygons.json or masks/; keypoints.csv.')] = None,
     rejected: Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids whose mined masks are wrong, for segmentation.')] = None,
     withheld: Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids never trained on; else a fixed 1,000 of 12,611.')] = None,
-    recipe: Annotated[RecipeName, typer.Option(help='How: as the paper did, stronger in less time, or on from trained networks.')] = RecipeName.paper,
+    recipe: Annotated[RecipeName, typer.Option(help='How: as the paper did, stronger in less time, or on from trained networks.')] = 'paper',
     only: Annotated[list[str] | None, typer.Option(metavar='NAME', help='Of the 18 age networks, those whose names begin so: A-both.')] = None,
     start: Annotated[Path | None, typer.Option(metavar='DIR', exists=True, file_okay=False,
                                                help='RUN_DIR/age: begin as its A-, B- and C-both-regression.')] = None,
@@ -328,15 +337,14 @@ def train(
 ):
     "Train one stage; the same command goes on with a stopped run."
     from boneage.data import SCALES
-    if stage != 'age' and len(folders) > 1: raise typer.BadParameter(f'{stage.value} is trained on one data set; name one DIR')
-    if stage != 'age' and not annotations: raise typer.BadParameter(f'{stage.value} needs --annotations; name the folder that holds them')
-    size = SCALES[scale.value]
-    size = replace(size, age_epochs=epochs or size.age_epochs)
-    common = dict(leave_out=read_ids(withheld) if withheld else withheld_ids(folders[0]), scale=size, log=complain)
+    if stage != 'age' and len(folders) > 1: raise typer.BadParameter(f'{stage} is trained on one data set; name one DIR')
+    leave_out = read_ids(withheld) if withheld else withheld_ids(folders[0])
+    size = replace(SCALES[scale], age_epochs=epochs or SCALES[scale].age_epochs)
     from boneage import grid, training
-    if stage == 'segmentation': training.train_segmentation(folders[0], annotations, out, rejected=read_ids(rejected) if rejected else set(), **common)
-    elif stage == 'keypoints': training.train_keypoints(folders[0], annotations / 'keypoints.csv', out, **common)
-    else: grid.train_age(folders, out, recipe=grid.RECIPES[recipe.value], cells=choose_cells(common['scale'], only or []), start=start, **common)
+    if stage == 'age': grid.train_age(folders, out, leave_out, size, grid.RECIPES[recipe], choose_cells(size, only or []), start, complain)
+    elif not annotations: raise typer.BadParameter(f'{stage} needs --annotations; name the folder that holds them')
+    elif stage == 'keypoints': training.train_keypoints(folders[0], annotations / 'keypoints.csv', out, leave_out, size, log=complain)
+    else: training.train_segmentation(folders[0], annotations, out, leave_out, read_ids(rejected) if rejected else set(), size, log=complain)
 
 # %% ../nbs/12_cli.ipynb #b12f6cca
 @app.command(epilog='Example: boneage serve')
@@ -380,9 +388,9 @@ def explain(
     error: Exception,
 ) -> tuple[str, int]: # one line; exit status
     "What to tell the user about an error."
-    if hasattr(error, 'format_message'):
-        command = error.ctx.command_path if getattr(error, 'ctx', None) else 'boneage'
-        return f'{error.format_message().rstrip(".")}; see {command} --help', error.exit_code
+    if message := getattr(error, 'format_message', None): # a usage error
+        context = getattr(error, 'ctx', None)
+        return f'{message().rstrip(".")}; see {context.command_path if context else "boneage"} --help', getattr(error, 'exit_code', 2)
     if type(error).__module__.startswith('boneage.'): return str(error), 1  # our own say what to do
     return f'{type(error).__name__}: {error}; BONEAGE_DEBUG=1 shows where', 1
 

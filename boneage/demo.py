@@ -92,12 +92,11 @@ def demo_stages(
 ) -> dict[str, tuple[Path, Callable]]: # by name: what the stage leaves when it is done; the stage, to be given a log
     "The stages of the reproduction, in their order."
     cohort, notes, run = out / 'cohort', out / 'annotations', out / 'run'
-    common = dict(leave_out=withheld, scale=scale)
     def register(log): register_datasets([cohort], Preprocessor.load(run), run / 'registered', log=log)
-    return {'segmentation': (run / 'segmentation.safetensors', lambda log: train_segmentation(cohort, notes, run, log=log, **common)),
-            'key points': (run / 'keypoints.safetensors', lambda log: train_keypoints(cohort, cohort / 'keypoints.csv', run, log=log, **common)),
+    return {'segmentation': (run / 'segmentation.safetensors', lambda log: train_segmentation(cohort, notes, run, withheld, scale=scale, log=log)),
+            'key points': (run / 'keypoints.safetensors', lambda log: train_keypoints(cohort, cohort / 'keypoints.csv', run, withheld, scale, log=log)),
             'registration': (run / 'age.safetensors', register),
-            'bone age': (run / 'age.safetensors', lambda log: train_age([cohort], run, recipe=ONE_CYCLE, cells=[Cell(scale=scale)], log=log, **common))}
+            'bone age': (run / 'age.safetensors', lambda log: train_age([cohort], run, withheld, scale, ONE_CYCLE, [Cell(scale=scale)], log=log))}
 
 # %% ../nbs/13_demo.ipynb #168a652b
 def train_demo(

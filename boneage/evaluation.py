@@ -164,7 +164,8 @@ def agreement(
 ) -> tuple[float, float, float]: # months: lower limit, bias, upper limit
     "Bias and the 95 % limits of agreement of Bland and Altman."
     error = accepted_rows(predictions).error
-    return tuple(float(error.mean() + k * 1.96 * error.std()) for k in (-1, 0, 1))
+    bias, reach = float(error.mean()), 1.96 * float(error.std())
+    return bias - reach, bias, bias + reach
 
 # %% ../nbs/10a_evaluation.ipynb #11858231
 def plot_agreement(

@@ -96,7 +96,7 @@ class HandSpace:
             raise PictureError('what was found is not shaped like a whole hand: is it one hand, seen from the front, fingertips to forearm?')
 
 # %% ../nbs/06a_refusal.ipynb #4ed392ad
-REFUSED_SHAPES = .005  # share of the hands it is fitted to that a space leaves out
+REFUSED_SHAPES = .0025  # share of the hands it is fitted to that a space leaves out
 
 def fit_hand_space(
     canvases: Iterable[np.ndarray], # registered hands, at least 8, each (height, width), uint8

@@ -79,11 +79,11 @@ def assess_files(
     if not files: return 'No file yet: drop a hand radiograph on the field.', '', None
     try: age_months = read_age_cell(age, 'the age')
     except BatchError as error: return str(error), '', None
-    found = [assessor.assess(file, sex or None, age_months=age_months) for file in files]
-    page = report_page(make_case(assessor, answer) for answer in found)
+    examined = [assessor.examine(file, sex or None, age_months=age_months) for file in files]
+    page = report_page(make_case(assessor, each) for each in examined)
     report = Path(tempfile.mkdtemp(dir=folder)) / 'bone_age_report.html'
     report.write_text(page, encoding='utf-8')
-    return '\n'.join(str(replace(answer, file=Path(answer.file).name)) for answer in found), show(page), str(report)
+    return '\n'.join(str(replace(each.found, file=Path(each.found.file).name)) for each in examined), show(page), str(report)
 
 # %% ../nbs/11b_serve.ipynb #11ba3be3
 def build_page(

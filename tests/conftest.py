@@ -1,4 +1,4 @@
-"""What all tests share: the real radiographs where there are any, a copy of the checkout to work in, repeatable runs."""
+"""What all tests share: the real radiographs where there are any, a copy of the checkout to work in, a browser, repeatable runs."""
 import os
 import shutil
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 
 # Set before anything imports torch, and inherited by the notebooks that run in processes of their own.
 os.environ.setdefault('OMP_NUM_THREADS', '2')
@@ -25,11 +26,28 @@ def real_data() -> Path:
     return Path(folder)
 
 
+def copy_checkout(to: Path) -> Path:
+    """Copy the checkout without what is built or cached in it."""
+    skip = shutil.ignore_patterns('.*', '_proc', '_docs', 'out', 'runs', 'build', 'dist', '*.egg-info', '__pycache__')
+    return shutil.copytree(ROOT, to, symlinks=True, ignore=skip)
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A copy of the checkout that a test may change."""
-    skip = shutil.ignore_patterns('.*', '_proc', '_docs', 'out', 'runs', 'build', 'dist', '*.egg-info', '__pycache__')
-    return shutil.copytree(ROOT, tmp_path/'checkout', symlinks=True, ignore=skip)
+    return copy_checkout(tmp_path/'checkout')
+
+
+@pytest.fixture
+def browser():
+    """Chromium without a window."""
+    sync_api = pytest.importorskip('playwright.sync_api')
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not path: pytest.skip('pages in a browser: no Chromium on this machine')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope='session')

@@ -259,6 +259,9 @@ def test_dicom(folder, boneage, hand):
     picture = pydicom.dcmread('reports/hand_picture.dcm')
     assert picture.StudyInstanceUID == source.StudyInstanceUID and picture.pixel_array.std() > 0
     assert sorted(f.name for f in Path('reports').iterdir()) == ['hand_picture.dcm', 'hand_report.dcm']
+    write_dicom('bare.dcm', hand.picture)
+    status, _, err = assess('bare.dcm', 'hand.dcm', '--sex', 'F', '--dicom', 'more')
+    assert status == 1 and len(err) == 1 and 'has no StudyInstanceUID' in err[0] and len(list(Path('more').iterdir())) == 2, 'the next file is not lost'
     assert boneage('assess', 'hand.dcm')[1][0].startswith('hand.dcm: ') and 'girl (PatientSex)' in boneage('assess', 'hand.dcm')[1][0]
 
 
@@ -266,7 +269,7 @@ def test_report(folder, boneage):
     """One page for all, the refused with their reasons; it names no file."""
     assert boneage('assess', 'hand.png', 'cut.png', '--sex', 'F', '--age-months', 100, '--report', 'out/report.html')[0] == 1
     page = Path('out/report.html').read_text()
-    assert page.count('<section>') == 2 and page.count('<img') == 2 and 'Not assessed' in page and 'cut short' in page and 'standard deviations' in page
+    assert page.count('<section>') == 2 and page.count('<img') == 3 and 'Not assessed' in page and 'cut short' in page and 'standard deviations' in page
     assert not any(name in page for name in ('hand.png', 'cut.png', str(folder)))
 
 

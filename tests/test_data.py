@@ -128,6 +128,16 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
         assert len(message) < len(str(path)) + 260, name
 
 
+def test_pictures_that_would_fill_the_memory(tmp_path):
+    """The size is read before the pixels are unpacked."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob()))
+    ds.Rows = ds.Columns = 60_000
+    ds.save_as(tmp_path/'a.dcm')
+    Image.new('1', (12_000, 12_000)).save(tmp_path/'a.png')
+    for name in ('a.dcm', 'a.png'):
+        with pytest.raises(PictureError, match=f'{name}: is (60000 x 60000|12000 x 12000) px; give .* at most 100 megapixels'): read_picture(tmp_path/name)
+
+
 def test_bad_files_leave_stderr_alone(tmp_path):
     paths = [str(p) for p in bad_files(tmp_path).values()]
     code = 'import sys; from boneage.data import picture_problem as p; assert all(map(p, sys.argv[1:]))'

@@ -85,6 +85,12 @@ def test_export_in_step(checkout):
     assert not stale, f'run nbdev-export (modules are never edited by hand): {stale}'
 
 
+def test_lint():
+    """The code is tidy, and the exported modules keep to the types they state."""
+    run(Path(sys.executable).with_name('ruff'), 'check', '.', cwd=ROOT)
+    run(Path(sys.executable).with_name('mypy'), cwd=ROOT)
+
+
 def test_readme_in_step(checkout):
     run(sys.executable, 'tools/readme.py', cwd=checkout)
     stale = differences(ROOT, checkout, 'README.md') + differences(ROOT, checkout, 'nbs/images/index_*')

@@ -1,5 +1,4 @@
 """The page in a real browser: a drawn hand dropped on it comes back with an age, a text file with the reason."""
-import shutil
 import socket
 import subprocess
 import sys
@@ -9,8 +8,6 @@ from pathlib import Path
 
 import cv2
 import pytest
-
-BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 
 
 @pytest.fixture(scope='module')
@@ -28,17 +25,6 @@ def server():
     yield address
     process.terminate()
     process.wait(20)
-
-
-@pytest.fixture
-def browser():
-    sync_api = pytest.importorskip('playwright.sync_api')
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not path: pytest.skip('the page in a browser: no Chromium on this machine')
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
-        yield browser
-        browser.close()
 
 
 def test_taken_port(server, capsys):
