@@ -229,13 +229,7 @@ class Assessor:
         except PictureError as error: return Examined(replace(found, reason=str(error).removeprefix(f'{Path(file)}: ')))
         return Examined(interpret(replace(found, mirrored=hand.mirrored), months, self.calibration, level), picture, hand)
 
-    def assess(self,
-        file: str | Path, # as `examine` takes them
-        sex: str | None = None,
-        width: float | None = None,
-        height: float | None = None,
-        age_months: float | None = None,
-        level: float = .9,
-    ) -> Assessment:
-        "Assess one radiograph; a picture that cannot be assessed gives a reason, never an error."
+    def assess(self, file: str | Path, sex: str | None = None, width: float | None = None, height: float | None = None,
+               age_months: float | None = None, level: float = .9) -> Assessment:
+        "The assessment alone of one radiograph: as `examine`, whose arguments these are."
         return self.examine(file, sex, width, height, age_months, level).found
