@@ -6,8 +6,9 @@ STAMP := .venv/.installed
 ifneq ($(wildcard ../shared/data),)
 export BONEAGE_DATA ?= $(abspath ../shared/data)
 endif
-# More threads than this only get in each other's way at the sizes the tests and the demo run at.
+# More threads than this only get in each other's way at the sizes the demo runs at; tests run two at a time.
 export OMP_NUM_THREADS ?= 2
+test: export OMP_NUM_THREADS = 1
 
 .PHONY: venv demo test lint readme docs
 venv: $(STAMP)

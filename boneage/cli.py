@@ -94,8 +94,8 @@ def write_dicom(
     out: Path, # folder
 ) -> bool: # whether its header has what a report points at
     "Write the structured report and the picture of an assessment."
-    from boneage.assessment import TERMS, in_years
-    from boneage.data import PictureError
+    from boneage.assessment import in_years
+    from boneage.data import TERMS, PictureError
     from boneage.dicom import draw_result, write_capture, write_report as write_sr
     answer, file = examined.found, Path(examined.found.file)
     out.mkdir(parents=True, exist_ok=True)
@@ -144,8 +144,7 @@ def assess(
     weights: Weights = None,
 ):
     "Assess the bone age of hand radiographs."
-    from boneage.assessment import TERMS
-    from boneage.data import is_dicom
+    from boneage.data import TERMS, is_dicom
     if not sex and not any(is_dicom(f) for f in files): raise typer.BadParameter('it is missing; give --sex F or --sex M', param_hint='--sex')
     if dicom: check_names(files, dicom, REPORTS)
     assessor, cases, failed = load_assessor(weights), [], 0
@@ -174,7 +173,7 @@ def batch(
 ):
     "Assess many radiographs into a table; the same command goes on with a stopped run."
     import torch
-    from boneage.assessment import TERMS
+    from boneage.data import TERMS
     from boneage.batch import assess_batch, find_jobs
     jobs, assessor = find_jobs(inputs, sex or None, age_months), load_assessor(weights)
     check_level(assessor.calibration, level)
@@ -247,7 +246,7 @@ def evaluate(
 ):
     "Compare assessments with the labels of a data set."
     from boneage import evaluation
-    from boneage.assessment import TERMS
+    from boneage.data import TERMS
     if out: out.parent.mkdir(parents=True, exist_ok=True)
     chosen, assessor = read_ids(ids) if ids else None, load_assessor(weights)
     with progress_bar('assessing') as progress: predictions = evaluation.evaluate(assessor, folder, ids=chosen, progress=progress)
@@ -341,7 +340,9 @@ def train(
     leave_out = read_ids(withheld) if withheld else withheld_ids(folders[0])
     size = replace(SCALES[scale], age_epochs=epochs or SCALES[scale].age_epochs)
     from boneage import grid, training
-    if stage == 'age': grid.train_age(folders, out, leave_out, size, grid.RECIPES[recipe], choose_cells(size, only or []), start, complain)
+    if stage == 'age':
+        grid.train_age(folders, out, leave_out=leave_out, scale=size, recipe=grid.RECIPES[recipe], cells=choose_cells(size, only or []),
+                       start=start, log=complain)
     elif not annotations: raise typer.BadParameter(f'{stage} needs --annotations; name the folder that holds them')
     elif stage == 'keypoints': training.train_keypoints(folders[0], annotations / 'keypoints.csv', out, leave_out, size, log=complain)
     else: training.train_segmentation(folders[0], annotations, out, leave_out, read_ids(rejected) if rejected else set(), size, log=complain)

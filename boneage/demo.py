@@ -22,8 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from .grid import ONE_CYCLE, Cell, train_age
 from .training import radiographs, register_datasets, train_keypoints, train_segmentation
-from .assessment import TERMS, Assessor
-from .data import TINY, DatasetError, PictureError, Scale, read_labels, split_withheld
+from .assessment import Assessor
+from .data import TERMS, TINY, DatasetError, PictureError, Scale, read_labels, split_withheld
 from .evaluation import answer_median, evaluate, plot_agreement, plot_predicted, result_table
 from .phantom import draw_phantom, write_cohort
 from .registration import Preprocessor, Registered, plot_pipeline

@@ -17,7 +17,7 @@ import boneage
 from .data import PictureError, is_dicom
 
 if TYPE_CHECKING:
-    import pydicom
+    import highdicom.sr, pydicom
     from boneage.assessment import Assessment
 
 # %% ../nbs/09c_dicom.ipynb #ff304a96
@@ -66,14 +66,14 @@ def read_patient(
     return Patient(sex if sex in ('F', 'M') else '', *read_age(header))
 
 # %% ../nbs/09c_dicom.ipynb #638a2ec3
-def code(value: str, meaning: str, scheme: str = '99BONEAGE'):
+def code(value: str, meaning: str, scheme: str = '99BONEAGE') -> 'highdicom.sr.CodedConcept':
     "A coded concept, by default of this project's own scheme."
     from highdicom.sr import CodedConcept
     return CodedConcept(value, scheme, meaning)
 
 def report_measurements(
     found: 'Assessment',
-) -> list: # of highdicom's `Measurement`
+) -> 'list[highdicom.sr.Measurement]':
     "The numbers of an assessment, coded."
     from highdicom.sr import Measurement
     from pydicom.sr.codedict import codes
@@ -82,16 +82,15 @@ def report_measurements(
     if found.interval_months:
         share = f'{found.level:.0%} prediction interval'
         rows += [(code(f'INTERVAL_{end}', f'{end.lower()} end of the {share}'), value, months) for end, value in zip(('LOW', 'HIGH'), found.interval_months)]
-    if found.age_months is not None:
-        rows += [(codes.DCM.SubjectAge, found.age_months, months), (code('DIFFERENCE', 'Bone age minus age'), found.difference_months, months)]
-    if found.deviation_score is not None: rows.append((codes.DCM.ZScoreOfMeasurement, found.deviation_score, one))
-    return [Measurement(name, value, unit, method=code('GREULICH_PYLE', 'Greulich and Pyle')) for name, value, unit in rows]
+    rows += [(codes.DCM.SubjectAge, found.age_months, months), (code('DIFFERENCE', 'Bone age minus age'), found.difference_months, months),
+             (codes.DCM.ZScoreOfMeasurement, found.deviation_score, one)]
+    return [Measurement(name, value, unit, method=code('GREULICH_PYLE', 'Greulich and Pyle')) for name, value, unit in rows if value is not None]
 
 # %% ../nbs/09c_dicom.ipynb #69a680d7
 def report_content(
     found: 'Assessment', # accepted
     source: 'pydicom.Dataset', # the radiograph
-):
+) -> 'highdicom.sr.MeasurementReport':
     "The tree of the report: who observed what on which picture."
     from highdicom import UID, sr
     from pydicom.sr.codedict import codes
@@ -130,9 +129,10 @@ def read_report(
     path: str | Path, # a structured report
 ) -> dict: # meaning: (value, unit); study, series and instance of the radiograph under `study` and `source`
     "The measurements of a bone-age report, read back; raises `ValueError` where it is none."
-    from highdicom.sr import srread
+    from highdicom.sr import MeasurementReport, srread
     report = srread(path)
-    group, = report.content.get_image_measurement_groups()
+    if not isinstance(content := report.content, MeasurementReport): raise ValueError(f'{path}: is a report of another kind; give one of `write_report`')
+    group, = content.get_image_measurement_groups()
     values = {m.name.meaning: (float(m.value), m.unit.value) for m in group.get_measurements()}
     return values | dict(study=str(report.StudyInstanceUID), source=str(group.source_images[0].referenced_sop_instance_uid))
 

@@ -6,32 +6,34 @@
 __all__ = ['COHORTS', 'FOLDS', 'PAPER_RECIPE', 'ONE_CYCLE', 'FINE_TUNE', 'RECIPES', 'Cell', 'paper_grid', 'fold_of', 'cell_rows',
            'Gamma', 'Sharpness', 'Stretch', 'Grain', 'shift_matrix', 'ToAgeInput', 'moves', 'paper_transforms',
            'strong_transforms', 'Recipe', 'age_dataloaders', 'mae_months', 'age_learner', 'predict_rows',
-           'prediction_table', 'run_cell', 'read_cell', 'write_hand_space', 'train_age', 'write_ensemble', 'collect']
+           'prediction_table', 'train_cell', 'run_cell', 'read_cell', 'write_hand_space', 'train_age', 'write_ensemble',
+           'collect']
 
 # %% ../nbs/08a_grid.ipynb #3d7da34d
 import datetime
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from .data import LAPTOP, Scale
+from .data import LAPTOP, TERMS, Scale
 from .ensemble import fit_ensemble, save_ensemble, usual_spread
 from .models import HEADS, AgeNet, absolute_error, predict_months, to_target
 from .refusal import fit_hand_space, save_hand_space
 from .regions import REGIONS, cut_region
 from .registration import MOST_DOUBT, Preprocessor
 from .segmentation import load_weights, save_weights
-from .training import TERMS, constant, fit, make_card, one_cycle, register_datasets
+from .training import constant, fit, make_card, one_cycle, register_datasets
 import numpy as np
 import pandas as pd
 import torch
 from fasttransform import Pipeline, Transform
+from fastai.callback.schedule import ParamScheduler
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
-from fastai.optimizer import Adam
+from fastai.optimizer import Adam, Optimizer
 from fastai.torch_core import TensorImage, default_device, set_seed
 from fastai.vision.augment import AffineCoordTfm, Brightness, Contrast, Flip, RandTransform, Rotate, Zoom, setup_aug_tfms
 from torch.nn import functional as F
@@ -51,9 +53,15 @@ class Cell:
     seed: int = 0
 
     @property
-    def name(self) -> str: return f'{self.region}-{self.cohort}-{self.head}-{self.scale.name}-{self.trunk}-{self.fold}-{self.seed}'
+    def name(self) -> str:
+        "Its name, from all seven values."
+        return f'{self.region}-{self.cohort}-{self.head}-{self.scale.name}-{self.trunk}-{self.fold}-{self.seed}'
 
-    def net(self, weights: str | Path | None = None) -> AgeNet: return AgeNet(self.scale, self.region, self.head, self.cohort, self.trunk, weights)
+    def net(self,
+        weights: str | Path | None = None, # file to start from: of a timm backbone, or of a finished cell
+    ) -> AgeNet:
+        "Its network, untrained or with the weights of another."
+        return AgeNet(self.scale, self.region, self.head, self.cohort, self.trunk, weights)
 
 def paper_grid(
     scale: Scale = LAPTOP,
@@ -72,7 +80,7 @@ def fold_of(id: str) -> int:
 def cell_rows(
     cell: Cell,
     table: pd.DataFrame, # of `register_datasets`
-    leave_out: set[str], # withheld ids
+    leave_out: Set[str], # withheld ids
 ) -> dict[str, np.ndarray]: # rows by part: train, fold, withheld
     "The rows of the table that a cell trains on, those of its fold, and the withheld ones."
     usable = (table.doubt <= MOST_DOUBT) & table.boneage.notna()
@@ -85,14 +93,14 @@ class Gamma(RandTransform):
     "Raise the grey levels of each picture of a batch to a random power."
     order = 30
     def __init__(self,
-        low: float = .8,
-        high: float = 1.2,
+        low: float = .8, # the smallest power
+        high: float = 1.2, # the largest
         p: float = 1., # share of batches that are changed
     ):
         super().__init__(p=p)
         self.low, self.high = low, high
 
-    def encodes(self, x: TensorImage):
+    def encodes(self, x: TensorImage) -> TensorImage:
         return x ** TensorImage(torch.empty(x.shape[0], 1, 1, 1, device=x.device).uniform_(self.low, self.high))
 
 # %% ../nbs/08a_grid.ipynb #a370aeae
@@ -106,7 +114,7 @@ class Sharpness(RandTransform):
         super().__init__(p=p)
         self.most = most
 
-    def encodes(self, x: TensorImage):
+    def encodes(self, x: TensorImage) -> TensorImage:
         amount = torch.empty(x.shape[0], 1, 1, 1, device=x.device).uniform_(-self.most, self.most)
         blurred = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
         return (x + TensorImage(amount) * (x - blurred)).clamp(0, 1)
@@ -123,7 +131,7 @@ class Stretch(RandTransform):
         super().__init__(p=p)
         self.least, self.most = least, most
 
-    def encodes(self, x: TensorImage):
+    def encodes(self, x: TensorImage) -> TensorImage:
         def one_each(low, high): return TensorImage(torch.empty(x.shape[0], 1, 1, 1, device=x.device).uniform_(low, high))
         white, black = one_each(self.least, 1), one_each(-self.most, self.most)
         return ((x - black) / (white - black)).clamp(0, 1) * (x > 0) # the background stays black
@@ -139,7 +147,7 @@ class Grain(RandTransform):
         super().__init__(p=p)
         self.most = most
 
-    def encodes(self, x: TensorImage):
+    def encodes(self, x: TensorImage) -> TensorImage:
         (n, _, height, width), side = x.shape, int(torch.randint(1, 4, ()))
         noise = torch.randn(n, 1, height // side + 1, width // side + 1, device=x.device)
         noise = F.interpolate(noise, scale_factor=side)[..., :height, :width] * torch.empty(n, 1, 1, 1, device=x.device).uniform_(0, self.most)
@@ -158,7 +166,7 @@ def shift_matrix(
 class ToAgeInput(Transform):
     "From [0, 1] to the age networks' [-1, 1]."
     order = 100
-    def encodes(self, x: TensorImage): return x * 2 - 1
+    def encodes(self, x: TensorImage) -> TensorImage: return x * 2 - 1
 
 # %% ../nbs/08a_grid.ipynb #2e59c6d9
 def moves(p: float) -> list: # of fastai batch transforms
@@ -180,9 +188,9 @@ class Recipe:
     "How an age network is trained."
     name: str
     lr: dict[str, float] # the highest learning rate of each head
-    optimiser: Callable # fastai's, of parameters and lr
-    schedule: Callable # of epochs and lr: from an epoch to its piece of the learning rate
-    transforms: Callable # gives fastai batch transforms
+    optimiser: Callable[..., Optimizer] # of parameters and lr
+    schedule: Callable[[int, float], Callable[[int], ParamScheduler]] # of epochs and lr: from an epoch to its piece of the learning rate
+    transforms: Callable[[], list] # gives fastai batch transforms
     patience: int | None # epochs without a better error on the fold before it stops; None: a cycle is always run to its end
 
 PAPER_RECIPE = Recipe('paper', dict.fromkeys(HEADS, 2e-5), partial(Adam, mom=.5, sqr_mom=.999, eps=1e-8, wd=0), constant, paper_transforms, 10)
@@ -247,11 +255,33 @@ def predict_rows(
 # %% ../nbs/08a_grid.ipynb #1c034f75
 def prediction_table(
     table: pd.DataFrame, # of `register_datasets`
-    parts: dict[str, np.ndarray], # rows by part
-    months: dict[str, np.ndarray], # predictions by part
+    parts: dict[str, np.ndarray], # rows by part, of `cell_rows`
+    months: dict[str, np.ndarray], # predictions of some of the parts
 ) -> pd.DataFrame: # id, data, part, male, boneage, predicted
     "Predictions with what they are of."
-    return pd.concat([table.loc[rows, ['id', 'data', 'male', 'boneage']].assign(part=part, predicted=months[part].round(2)) for part, rows in parts.items()])
+    return pd.concat([table.loc[parts[part], ['id', 'data', 'male', 'boneage']].assign(part=part, predicted=said.round(2)) for part, said in months.items()])
+
+# %% ../nbs/08a_grid.ipynb #7a4f5cdb
+def train_cell(
+    cell: Cell,
+    canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
+    table: pd.DataFrame, # its rows
+    parts: dict[str, np.ndarray], # of `cell_rows`
+    folder: Path, # gets checkpoint, history.csv, weights.safetensors
+    withheld: int, # how many ids were left out
+    recipe: Recipe,
+    weights: str | Path | None, # to start from
+    log: Callable[[str], None],
+) -> AgeNet: # the network of the epoch that was best on the fold
+    "Train a cell's network and write its weights."
+    rows = parts['train']
+    learn = age_learner(age_dataloaders(canvas, table, rows, parts['fold'], cell, recipe), cell, recipe, weights)
+    history = fit(learn, cell.scale.age_epochs, recipe.lr[cell.head], folder, cell.seed, log, recipe.schedule, 'mae_months', recipe.patience)
+    seen = dict(pictures=len(rows), radiographs=int(table.id[rows].nunique()), withheld=withheld)
+    card = make_card('age', cell.scale, table.data.unique(), seen, history)
+    card |= dict(region=cell.region, cohort=cell.cohort, head=cell.head, trunk=cell.trunk, recipe=recipe.name)
+    save_weights(learn.model.state_dict(), folder / 'weights.safetensors', card)
+    return learn.model
 
 # %% ../nbs/08a_grid.ipynb #a6812037
 def run_cell(
@@ -259,26 +289,19 @@ def run_cell(
     canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
     table: pd.DataFrame, # its rows
     out: str | Path, # gets a folder of the cell's name: checkpoint, history.csv, weights.safetensors, predictions.csv
-    leave_out: set[str] = frozenset(), # withheld ids
+    leave_out: Set[str] = frozenset(), # withheld ids
     recipe: Recipe = PAPER_RECIPE,
     weights: str | Path | None = None, # to start from: of a timm backbone, or of a finished cell
     log: Callable[[str], None] = print,
 ) -> pd.DataFrame: # its predictions: id, data, part (fold or withheld), male, boneage, predicted
     "Train one cell and predict what it did not see; a finished cell is read, a stopped one goes on."
-    folder = Path(out) / cell.name
-    if not (done := folder / 'predictions.csv').exists():
+    if not (done := Path(out) / cell.name / 'predictions.csv').exists():
         parts = cell_rows(cell, table, leave_out)
-        train = parts.pop('train')
-        if not len(train) or not len(parts['fold']):
-            raise ValueError(f'{cell.name}: {len(train)} radiographs to train on, {len(parts["fold"])} in its fold; give more data')
-        log(f'{cell.name}: {len(train)} pictures to train on, ' + ', '.join(f'{len(rows)} {part}' for part, rows in parts.items()))
-        learn = age_learner(age_dataloaders(canvas, table, train, parts['fold'], cell, recipe), cell, recipe, weights)
-        history = fit(learn, cell.scale.age_epochs, recipe.lr[cell.head], folder, cell.seed, log, recipe.schedule, 'mae_months', recipe.patience)
-        seen = dict(pictures=len(train), radiographs=int(table.id[train].nunique()), withheld=len(leave_out))
-        card = make_card('age', cell.scale, table.data.unique(), seen, history)
-        card |= dict(region=cell.region, cohort=cell.cohort, head=cell.head, trunk=cell.trunk, recipe=recipe.name)
-        save_weights(learn.model.state_dict(), folder / 'weights.safetensors', card)
-        months = {part: predict_rows(learn.model, canvas, table.male.to_numpy(), rows, cell) for part, rows in parts.items()}
+        if not len(parts['train']) or not len(parts['fold']):
+            raise ValueError(f'{cell.name}: {len(parts["train"])} radiographs to train on, {len(parts["fold"])} in its fold; give more data')
+        log(f'{cell.name}: {len(parts["train"])} pictures to train on, ' + ', '.join(f'{len(parts[part])} {part}' for part in ('fold', 'withheld')))
+        net = train_cell(cell, canvas, table, parts, done.parent, len(leave_out), recipe, weights, log)
+        months = {part: predict_rows(net, canvas, table.male.to_numpy(), parts[part], cell) for part in ('fold', 'withheld')}
         prediction_table(table, parts, months).to_csv(done.with_suffix('.part'), index=False)
         done.with_suffix('.part').replace(done)
     return read_cell(done)
@@ -293,7 +316,7 @@ def read_cell(
 def write_hand_space(
     canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
     table: pd.DataFrame, # its rows
-    leave_out: set[str], # withheld ids
+    leave_out: Set[str], # withheld ids
     path: Path, # of the weights to write
 ) -> None:
     "Fit the space of the hands that may be trained on and write it."
@@ -306,7 +329,7 @@ def write_hand_space(
 def train_age(
     folders: Iterable[str | Path], # data sets
     out: str | Path, # holds the weights of segmentation and key points; gets the runs, hand.safetensors and age.safetensors
-    leave_out: set[str] = frozenset(), # withheld ids
+    leave_out: Set[str] = frozenset(), # withheld ids
     scale: Scale = LAPTOP,
     recipe: Recipe = PAPER_RECIPE,
     cells: Iterable[Cell] | None = None, # None: the paper's 18

@@ -55,5 +55,10 @@ def calibrate(
     some = predictions[predictions.accepted]
     return Calibration(weights, some.predicted.round(1).tolist(), (some.predicted - some.boneage).round(1).tolist())
 
-def write_calibration(calibration: Calibration, path: str | Path) -> None: Path(path).write_text(json.dumps(asdict(calibration)) + '\n')
-def read_calibration(path: str | Path) -> Calibration: return Calibration(**json.loads(Path(path).read_text()))
+def write_calibration(calibration: Calibration, path: str | Path) -> None:
+    "Write the errors as JSON."
+    Path(path).write_text(json.dumps(asdict(calibration)) + '\n')
+
+def read_calibration(path: str | Path) -> Calibration:
+    "Read what `write_calibration` wrote."
+    return Calibration(**json.loads(Path(path).read_text()))

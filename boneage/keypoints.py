@@ -7,12 +7,15 @@ __all__ = ['crop_matrix', 'move_points', 'average_blocks', 'warp', 'PointNet', '
            'point_square', 'keypoint_learner', 'point_errors']
 
 # %% ../nbs/04_keypoints.ipynb #b4b3977c
+from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
 from torch import nn
 from .data import LAPTOP, Scale
 from .phantom import POINT_NAMES
+
+if TYPE_CHECKING: from fastai.learner import Learner
 
 # %% ../nbs/04_keypoints.ipynb #ef7325e5
 def crop_matrix(
@@ -75,7 +78,7 @@ class PointNet(nn.Module):
                                    *module(4 * w, 8 * w), *module(8 * w, 8 * w, 2))
         self.maps = nn.Conv2d(8 * w, 3, 1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         maps = self.maps(self.trunk(x)).float()
         share = maps.flatten(2).softmax(-1).view_as(maps)
         cells, side = maps.shape[-1], x.shape[-1]
@@ -132,11 +135,11 @@ def point_square(
 
 # %% ../nbs/04_keypoints.ipynb #73d5ad86
 def keypoint_learner(
-    train: list, # pairs (square, points): uint8 (side, side); (3, 2) pixels
-    valid: list, # pairs to report on, never trained on
+    train: list[tuple[np.ndarray, np.ndarray]], # square, uint8 (side, side), and points (3, 2), pixels
+    valid: list[tuple[np.ndarray, np.ndarray]], # to report on, never trained on
     scale: Scale = LAPTOP, # side of the square and width of the network
     batch: int = 32,
-):
+) -> 'Learner':
     "A fastai `Learner` of the key-point network, showing the mean absolute error; 2 is the side of the square."
     from fastai.vision import all as fv
     side = scale.points_side

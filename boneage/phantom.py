@@ -18,6 +18,7 @@ __all__ = ['CENTRES', 'CARPALS', 'POINT_NAMES', 'SCATTER', 'SCATTER_FROM', 'WIDE
 # %% ../nbs/01_phantom.ipynb #b459f699
 import csv
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import cv2
@@ -128,20 +129,31 @@ RISE = dict(radius=np.array([.020, .028, .028, .036, .054, .080, .076, .046]), u
 # %% ../nbs/01_phantom.ipynb #53652a13
 CIRCLE = np.stack([np.cos(a := np.linspace(0, 2 * np.pi, 20, endpoint=False)), np.sin(a)], 1)
 
-def oval(centre, half, turn=0.):
-    "An ellipse of half axes `half`, turned by `turn` radians."
+def oval(
+    centre: np.ndarray,  # (2,)
+    half: np.ndarray | tuple[float, float],  # half axes
+    turn: float = 0.,  # radians
+) -> np.ndarray:  # (20, 2)
+    "An ellipse."
     c, s = np.cos(turn), np.sin(turn)
     return centre + (CIRCLE * half) @ np.array([[c, s], [-s, c]])
 
-def rounded(corners):
+def rounded(
+    corners: np.ndarray,  # (n, 2)
+) -> np.ndarray:  # (4 n, 2)
     "A closed outline with its corners cut twice."
     for _ in range(2):
         after = np.roll(corners, -1, 0)
         corners = np.stack([.75 * corners + .25 * after, .25 * corners + .75 * after], 1).reshape(-1, 2)
     return corners
 
-def along(start, end, stations, half):
-    "The outline of a limb from `start` to `end` whose half widths at `stations` (shares of the way) are `half`."
+def along(
+    start: np.ndarray,  # (2,)
+    end: np.ndarray,  # (2,)
+    stations: Sequence[float] | np.ndarray,  # (n,), shares of the way
+    half: Sequence[float] | np.ndarray,  # (n,), half widths there
+) -> np.ndarray:  # (2 n, 2)
+    "The outline of a limb."
     d = end - start
     n = np.array([-d[1], d[0]]) / np.hypot(*d)
     mid = start + np.asarray(stations)[:, None] * d
@@ -151,8 +163,11 @@ def along(start, end, stations, half):
 # %% ../nbs/01_phantom.ipynb #b8626ac2
 OUTLINES = {name: rounded(np.array(corners) / 100) for name, corners in CARPAL_SHAPES.items()}
 
-def carpal(name, t):
-    "The outline of a carpal bone of maturity `t`, or none before it appears."
+def carpal(
+    name: str,  # of `CARPALS`
+    t: float,  # maturity
+) -> list[np.ndarray]:  # (n, 2) each
+    "The outline of a carpal bone, or none before it appears."
     if t < 0: return []
     centre = OUTLINES[name].mean(0)
     spokes = OUTLINES[name] - centre
@@ -161,10 +176,21 @@ def carpal(name, t):
     return [centre + (.27 + .80 * t ** .5) * spokes * (shape + (1 - shape) * radii.mean() / radii)]
 
 # %% ../nbs/01_phantom.ipynb #4bded889
-def growth_plate(t): return .038 * (1 - max(t, 0)) ** 1.3 + .014 * min((1 - t) * 12, 1)  # its height as a share of the bone's length
-def steps(kind, t): return min(max(t, 0) / WIDE[kind], 1), min(max((t - .9 * CAPPED) / (.15 * CAPPED), 0), 1)  # shares of wide, of capped
+def growth_plate(t: float) -> float:
+    "Its height as a share of the bone's length, at maturity `t`."
+    return .038 * (1 - max(t, 0)) ** 1.3 + .014 * min((1 - t) * 12, 1)
 
-def epiphysis(kind, start, end, width, t):
+def steps(kind: str, t: float) -> tuple[float, float]:
+    "How far an epiphysis of a kind (of `WIDE`) has come to be wide, and to cap its shaft, at maturity `t`: 0 to 1 each."
+    return min(max(t, 0) / WIDE[kind], 1), min(max((t - .9 * CAPPED) / (.15 * CAPPED), 0), 1)
+
+def epiphysis(
+    kind: str,  # mc, pp, mp or dp
+    start: np.ndarray,  # (2,), the bone's end that carries it
+    end: np.ndarray,  # (2,)
+    width: float,  # the bone's half width at its widest place
+    t: float,  # maturity, 0 to 1
+) -> np.ndarray:  # (n, 2)
     "The outline of a visible epiphysis at `start`."
     grown, capped = steps(kind, t)
     capped *= kind != 'mc'
@@ -177,8 +203,16 @@ def epiphysis(kind, start, end, width, t):
     edge = max(half[-1], .92 * width * grown)
     return along(start, end, [*(high + u * (low - high)), horn, low], [*half, edge * (1 + .06 * capped), edge * (1 - .12 * capped)])
 
-def long_bone(kind, start, end, width, t, unripe):
-    "Outlines of one bone whose epiphysis sits at `start`: the shaft, and the epiphysis while it is seen apart."
+# %% ../nbs/01_phantom.ipynb #b6a5a40f
+def long_bone(
+    kind: str,  # mc, pp, mp or dp
+    start: np.ndarray,  # (2,), where the epiphysis sits
+    end: np.ndarray,  # (2,)
+    width: float,  # half width at its widest place
+    t: float,  # maturity
+    unripe: float,  # 1 in infants to 0 in adults: how blunt and short the other end is
+) -> list[np.ndarray]:  # (n, 2) each
+    "Outlines of one bone: the shaft, and the epiphysis while it is seen apart."
     cut = 0 if t >= 1 else EPIPHYSIS[kind] + growth_plate(t) * .25
     s = np.array([cut, cut + .008, *STATIONS[STATIONS > cut + .01]])
     half = width * np.interp(s, STATIONS, PROFILES[kind]) * (1 - .3 * unripe * np.clip(s - .7, 0, .2) / .2)
@@ -187,8 +221,11 @@ def long_bone(kind, start, end, width, t, unripe):
     return [shaft, epiphysis(kind, start, end, width, t)] if 0 <= t < 1 else [shaft]
 
 # %% ../nbs/01_phantom.ipynb #52f213b5
-def forearm_cap(name, t):
-    "The outline of the epiphysis of the radius or the ulna; at `t` = 1 its upper edge alone."
+def forearm_cap(
+    name: str,  # radius or ulna
+    t: float,  # maturity
+) -> np.ndarray:  # (n, 2)
+    "The outline of an epiphysis of the forearm; at `t` = 1 its upper edge alone."
     (x, y), w = FOREARM[name]
     grown, capped = steps(name[:2], t)
     lens = np.sqrt(1 - ACROSS ** 2)
@@ -199,8 +236,12 @@ def forearm_cap(name, t):
     sag = -.008 * (1 - grown) * lens - .022 * capped * (np.abs(ACROSS) == 1)
     return np.concatenate([top, np.stack([px, y + sag], 1)[::-1]])
 
-def forearm_bone(name, t, reach=3.):
-    "Outlines of the radius or the ulna: the shaft down to `reach`, and its epiphysis while it is seen apart."
+def forearm_bone(
+    name: str,  # radius or ulna
+    t: float,  # maturity
+    reach: float = 3.,  # how far down the shaft is drawn
+) -> list[np.ndarray]:  # (n, 2) each
+    "Outlines of a bone of the forearm: the shaft, and its epiphysis while it is seen apart."
     (x, y), w = FOREARM[name]
     top = y - (0 if t >= 1 else .3 * growth_plate(t))
     shaft = along(np.array([x, top]), np.array([.8 * x, top - reach]), np.array([0, .1, .35, reach]) / reach, w)
@@ -208,8 +249,12 @@ def forearm_bone(name, t, reach=3.):
     return [shaft, forearm_cap(name, t)] if t >= 0 else [shaft]
 
 # %% ../nbs/01_phantom.ipynb #868a51f2
-def turned(points, pivot, angle):
-    "`points` turned about `pivot` by `angle` radians, counter-clockwise."
+def turned(
+    points: np.ndarray,  # (n, 2)
+    pivot: np.ndarray,  # (2,)
+    angle: float,  # radians, counter-clockwise
+) -> np.ndarray:  # (n, 2)
+    "Points turned about a pivot."
     c, s = np.cos(angle), np.sin(angle)
     return (points - pivot) @ np.array([[c, s], [-s, c]]) + pivot
 
@@ -231,8 +276,13 @@ def draw_rays(
     return rays
 
 # %% ../nbs/01_phantom.ipynb #f324a056
-def ray_bones(digit, joints, t, growth):
-    "The bones of one digit, each with its shaft first, then its epiphysis if it is seen apart."
+def ray_bones(
+    digit: int,  # 1 to 5
+    joints: np.ndarray,  # (n, 2), of `draw_rays`
+    t: dict[str, float],  # maturity of each centre
+    growth: float,  # months
+) -> list[list[np.ndarray]]:  # of each bone the shaft, then its epiphysis if it is seen apart: (n, 2) each
+    "The bones of one digit."
     unripe, wide = float(np.interp(growth, (0, 60, 180), (1, .5, 0))), breadth(growth)
     bones = []
     for kind, start, end in zip(('mc', 'pp', 'dp') if digit == 1 else ('mc', 'pp', 'mp', 'dp'), joints, joints[1:]):
@@ -243,7 +293,10 @@ def ray_bones(digit, joints, t, growth):
         bones.append(long_bone('pp' if kind == 'mc' and digit == 1 else kind, start, end, width, t[f'{kind}{digit}'], unripe))
     return bones
 
-def sesamoid(joints, t):
+def sesamoid(
+    joints: np.ndarray,  # (n, 2), the thumb's
+    t: float,  # maturity
+) -> list[np.ndarray]:  # (20, 2), or none before it appears
     "The adductor sesamoid, beside the head of the first metacarpal on the side of the fingers."
     if t < 0: return []
     d = (joints[1] - joints[0]) / np.hypot(*(joints[1] - joints[0]))
@@ -294,7 +347,7 @@ def pose_matrix(
     length: float,  # capitate to tip of the middle finger, px
     angle: float = 0.,  # radians, clockwise in the picture
     mirrored: bool = False,
-    place: tuple[float, float] = (.5, .5),  # where in the free room, 0 to 1 each way
+    place: np.ndarray | tuple[float, float] = (.5, .5),  # where in the free room, 0 to 1 each way
 ) -> np.ndarray:  # (2, 3), hand coordinates to pixels
     "Scale, turn, mirror and shift a hand into the picture."
     c, s = np.cos(angle), np.sin(angle)
@@ -306,28 +359,52 @@ def pose_matrix(
     shift = (room - span * scale) * place - low * scale
     return np.hstack([turn * scale, shift[:, None]])
 
-def to_pixels(points, matrix): return points @ matrix[:, :2].T + matrix[:, 2]
+def to_pixels(
+    points: np.ndarray,  # (n, 2), hand coordinates
+    matrix: np.ndarray,  # (2, 3), of `pose_matrix`
+) -> np.ndarray:  # (n, 2), px
+    "Where points of the hand lie in the picture."
+    return points @ matrix[:, :2].T + matrix[:, 2]
 
 # %% ../nbs/01_phantom.ipynb #014dc4ee
-def fill(polygons, size, layer=None):
-    "Fill `polygons` (pixels), smooth at the edge, on a uint8 layer of `size`."
-    layer = np.zeros(size, np.uint8) if layer is None else layer
+def fill(
+    polygons: Iterable[np.ndarray],  # (n, 2) each, px
+    size: tuple[int, int],  # height, width
+) -> np.ndarray:  # uint8, (height, width): 0 to 255, smooth at the edges
+    "Polygons, filled, on one layer."
+    layer = np.zeros(size, np.uint8)
     for p in polygons: cv2.fillPoly(layer, [np.round(p * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     return layer
 
-def outline_mask(parts, size, length):
+def outline_mask(
+    parts: Iterable[np.ndarray],  # outlines, (n, 2) each, px
+    size: tuple[int, int],  # height, width
+    length: float,  # capitate to tip of the middle finger, px
+) -> np.ndarray:  # bool, (height, width)
     "The soft tissue's mask: the union of its parts, corners and webs rounded."
     return cv2.GaussianBlur(fill(parts, size), (0, 0), max(.016 * length, .6)) > 110
 
 # %% ../nbs/01_phantom.ipynb #d2f2d0ec
-def chord(depth, radius): return 2 * np.sqrt(np.maximum(depth * (2 * radius - depth), 0))  # through a round limb, `depth` from its edge
+def chord(
+    depth: np.ndarray,  # from the limb's edge, (height, width)
+    radius: np.ndarray,  # the limb's half width, the same shape and unit
+) -> np.ndarray:
+    "The way of a ray through a round limb."
+    return 2 * np.sqrt(np.maximum(depth * (2 * radius - depth), 0))
 
-def ridge(depth, reach):
-    "The largest `depth` within `reach` pixels, smoothed: the half width of the limb."
+def ridge(
+    depth: np.ndarray,  # from the edge, (height, width)
+    reach: float,  # px
+) -> np.ndarray:
+    "The largest depth within reach, smoothed: the half width of the limb."
     k = 2 * max(int(reach), 1) + 1
     return cv2.blur(cv2.dilate(depth, np.ones((k, k), np.uint8)), (k, k))
 
-def from_edge(mask): return cv2.distanceTransform(np.pad(mask, 1, mode='edge').astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+def from_edge(
+    mask: np.ndarray,  # bool, (height, width)
+) -> np.ndarray:  # px
+    "The distance of each pixel inside from the outline; a limb that leaves the picture has no edge there."
+    return cv2.distanceTransform(np.pad(mask, 1, mode='edge').astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 def soft_thickness(
     mask: np.ndarray,  # bool, (height, width)
@@ -342,13 +419,21 @@ def soft_thickness(
 # %% ../nbs/01_phantom.ipynb #b9966652
 DEEP = (1, 1.5, .7)  # depth from back to palm against the width: shafts, islands, bones in front
 
-def wall(radius, shaft):
-    "Thickness of the cortex of a bone of half width `radius`, both in hand lengths; our rule, by eye."
-    thick = np.float32(.0105) * (.024 / np.maximum(radius, 1e-6)) ** 2 if shaft else np.float32(.003)
+def wall(
+    radius: np.ndarray,  # half width of the bone, hand lengths
+    shaft: bool,  # or a carpal bone or epiphysis
+) -> np.ndarray:  # hand lengths
+    "Thickness of the cortex; our rule, by eye."
+    thick = np.float32(.0105) * (.024 / np.maximum(radius, 1e-6)) ** 2 if shaft else np.full_like(radius, .003)
     return np.clip(thick, .0022, .45 * radius)
 
-def tube(layer, length, shaft, deep):
-    "Thickness of cortex and of what is inside, of the bones drawn on one layer, hand lengths."
+def tube(
+    layer: np.ndarray,  # of `fill`, (height, width)
+    length: float,  # capitate to tip of the middle finger, px
+    shaft: bool,  # or carpal bones and epiphyses
+    deep: float,  # of `DEEP`
+) -> np.ndarray:  # (2, height, width), hand lengths: cortex, what is inside
+    "Thickness of the bones drawn on one layer."
     depth = np.maximum(from_edge(layer > 127) - .5, 0) * np.float32(1 / length)
     radius = np.minimum(ridge(depth, .03 * length), np.float32(.05))
     cortex, cover = wall(radius, shaft), layer * np.float32(1 / 255)
@@ -400,14 +485,19 @@ class Exposure:
     gamma: float = 1.
     fog: float = .02  # background, 0 to 1
 
-def haze(lost):
-    "`lost`, blurred over a sixth of the film."
+def haze(
+    lost: np.ndarray,  # share of the beam that the hand removes, (height, width)
+) -> np.ndarray:
+    "What was lost, blurred over a sixth of the film."
     h, w = lost.shape
     small = cv2.resize(lost, (max(w // 16, 2), max(h // 16, 2)), interpolation=cv2.INTER_AREA)
     return cv2.resize(cv2.GaussianBlur(small, (0, 0), max(h, w) / 16 / 6), (w, h), interpolation=cv2.INTER_LINEAR)
 
-def ramp(size, angle):
-    "0 to 1 across a film of `size`, rising towards `angle`."
+def ramp(
+    size: tuple[int, int],  # height, width
+    angle: float,  # radians: towards where it rises
+) -> np.ndarray:  # float32, (height, width)
+    "0 to 1 across a film."
     y, x = np.linspace(-.5, .5, size[0], dtype=np.float32)[:, None], np.linspace(-.5, .5, size[1], dtype=np.float32)
     return (np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y) / np.float32(abs(np.cos(angle)) + abs(np.sin(angle))) + np.float32(.5)
 
@@ -418,14 +508,18 @@ def transmit(
     grain: np.ndarray,  # standard normal, (height, width)
 ) -> np.ndarray:  # intensity at the detector, the open beam 1
     "Beer and Lambert, heel effect, scatter and quantum noise."
-    beam = cv2.exp((density * np.float32(-SPAN)).astype(np.float32))
+    beam: np.ndarray = cv2.exp((density * np.float32(-SPAN)).astype(np.float32))
     beam += np.float32(e.scatter) * haze(1 - beam)
     if e.heel: beam *= cv2.exp(ramp(beam.shape, e.heel_angle) * np.float32(-e.heel))
     return np.maximum(beam + grain * cv2.sqrt(beam * np.float32(1 / e.photons)), np.float32(1e-3))
 
-def expose(density, e, grain):
-    "The film, float 0 to 1 (more where it is burnt out)."
-    seen = cv2.log(transmit(density, e, grain)) * np.float32(-1 / SPAN)
+def expose(
+    density: np.ndarray,  # float, (height, width), absorbance / `SPAN`
+    e: Exposure,
+    grain: np.ndarray,  # standard normal, (height, width)
+) -> np.ndarray:  # float, (height, width), 0 to 1 (more where it is burnt out)
+    "The film of a density."
+    seen: np.ndarray = cv2.log(transmit(density, e, grain)) * np.float32(-1 / SPAN)
     if e.blur: seen = cv2.GaussianBlur(seen, (0, 0), e.blur)
     return e.gain * (e.fog + (1 - e.fog) * cv2.pow(np.clip(seen - np.float32(e.window), 0, 1.2), e.gamma))
 
@@ -447,8 +541,12 @@ def draw_exposure(
     return e
 
 # %% ../nbs/01_phantom.ipynb #adc0635b
-def marker_patch(rng, side, letter):
-    "A lead marker: grey levels and opacity of an upright patch, both 0 to 1."
+def marker_patch(
+    rng: np.random.Generator,
+    side: int,  # height of the film, px
+    letter: str,  # L or R
+) -> tuple[np.ndarray, np.ndarray]:  # grey levels and opacity, (px, px), both 0 to 1
+    "A lead marker, upright."
     px, thick = max(int(side * rng.uniform(.10, .17)), 12), 1 + side // 200
     lead, plate = np.zeros((2, px, px), np.uint8)
     initials, font = ''.join(rng.choice(list('ABCDEFGHJKLMNPRSTVW'), rng.integers(2, 4))), cv2.FONT_HERSHEY_SIMPLEX
@@ -459,8 +557,13 @@ def marker_patch(rng, side, letter):
     if rng.random() < .6: cv2.rectangle(plate, (1 if stacked else px // 12, 1), (px - 2, px - 2), 255, -1)
     return lead / np.float32(255), plate / np.float32(255)
 
-def free_place(mask, half, rng):
-    "A place whose surroundings of `half` pixels are free of hand, half of the times the closest of a dozen; None: no room."
+# %% ../nbs/01_phantom.ipynb #755f5ea3
+def free_place(
+    mask: np.ndarray,  # the hand, bool, (height, width)
+    half: float,  # px that must be free around it
+    rng: np.random.Generator,
+) -> np.ndarray | None:  # (2,), px; None: no room
+    "A place that is free of hand, half of the times the closest of a dozen."
     far = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
     spots = rng.uniform(half * .7, np.array(mask.shape[::-1]) - half * .7, (12, 2))
     room = far[tuple(spots.astype(int).T[::-1])]
@@ -468,7 +571,13 @@ def free_place(mask, half, rng):
     if not len(spots): return None
     return spots[room.argmin() if rng.random() < .5 else 0]
 
-def add_marker(film, mask, rng, mirrored, bright):
+def add_marker(
+    film: np.ndarray,  # float, (height, width), 0 to 1
+    mask: np.ndarray,  # the hand, bool, the same shape
+    rng: np.random.Generator,
+    mirrored: bool,  # a right hand, or a film turned over with its marker
+    bright: float,  # grey level of lead, 0 to 1
+) -> np.ndarray:  # film
     "Lay a lead marker on free film; nothing where there is no room."
     right_hand = mirrored and rng.random() < .5
     lead, plate = marker_patch(rng, film.shape[0], 'R' if right_hand else 'L')
@@ -482,7 +591,12 @@ def add_marker(film, mask, rng, mirrored, bright):
     return np.maximum(film + plate * np.float32(.08 * bright), lead * np.float32(bright))
 
 # %% ../nbs/01_phantom.ipynb #c89ada06
-def add_label(film, mask, rng, bright):
+def add_label(
+    film: np.ndarray,  # float, (height, width), 0 to 1
+    mask: np.ndarray,  # the hand, bool, the same shape
+    rng: np.random.Generator,
+    bright: float,  # grey level of the text, 0 to 1
+) -> np.ndarray:  # film
     "A strip with a line of text in a corner, where no hand is."
     h, w = film.shape
     tall, wide = int(h * rng.uniform(.035, .06)) + 3, int(w * rng.uniform(.25, .5))
@@ -511,8 +625,15 @@ def draw_field(
         if all(cv2.pointPolygonTest(corners.astype(np.float32), p, True) > 2 for p in keep.tolist()): return corners
     return None
 
-def collimate(film, mask, corners, beyond, rng):
-    "Grey `beyond` the field, its edge soft or sharp, its corners round or not; and no hand there."
+# %% ../nbs/01_phantom.ipynb #740c54f4
+def collimate(
+    film: np.ndarray,  # float, (height, width)
+    mask: np.ndarray,  # the hand, bool, the same shape
+    corners: np.ndarray,  # (4, 2), px, of `draw_field`
+    beyond: float,  # grey level outside of the field
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:  # film; what of the mask is left
+    "Collimate a film, the field's edge soft or sharp, its corners round or not."
     inner = fill([corners], film.shape)
     if rng.random() < .4: inner = (cv2.GaussianBlur(inner, (0, 0), .02 * max(film.shape)) > 127).astype(np.uint8) * 255
     share = cv2.GaussianBlur(inner, (0, 0), rng.choice([.4, .4, 1.5, .008 * max(film.shape)])) * np.float32(1 / 255)
@@ -538,7 +659,11 @@ def finish(
     if corners is None: return film, mask
     return collimate(film, mask, corners, rng.choice([0., 0., .03, rng.uniform(.5, 1)]), rng)
 
-def invert(film): return max(min(float(film.max()), 1.), .5) - np.minimum(film, 1)  # the negative, bones dark on bright
+def invert(
+    film: np.ndarray,  # float, (height, width), 0 to 1 or more
+) -> np.ndarray:
+    "The negative, bones dark on bright."
+    return max(min(float(film.max()), 1.), .5) - np.minimum(film, 1)
 
 # %% ../nbs/01_phantom.ipynb #3ccbbe58
 @dataclass
@@ -554,8 +679,11 @@ class Phantom:
 
 INVERTED = .03  # share of negatives
 
-def picture_size(rng, side):
-    "Height and width of a film: most are upright, some lie."
+def picture_size(
+    rng: np.random.Generator,
+    side: int,  # px, the longer side
+) -> tuple[int, int]:  # height, width
+    "The size of a film: most are upright, some lie."
     if rng.random() < .08: return int(side * rng.uniform(.75, .95)), side
     return side, int(side * rng.uniform(.7, 1))
 
@@ -566,20 +694,31 @@ def draw_growth(
     "The age of an individual's size and build."
     return max(boneage + GROWTH_SCATTER * scatter_sd(boneage) * rng.standard_normal(), 0)
 
-def palm_slab(size, matrix):
-    "Half the thickness of palm, wrist and forearm at every pixel, hand lengths: thicker towards the elbow."
+def palm_slab(
+    size: tuple[int, int],  # height, width
+    matrix: np.ndarray,  # (2, 3), of `pose_matrix`
+) -> np.ndarray:  # (height, width), hand lengths
+    "Half the thickness of palm, wrist and forearm at every pixel: thicker towards the elbow."
     a, b, c = cv2.invertAffineTransform(matrix)[1]
     y = np.float32(a) * np.arange(size[1], dtype=np.float32) + np.float32(b) * np.arange(size[0], dtype=np.float32)[:, None] + np.float32(c)
     return np.clip(np.float32(.105) - np.float32(.08) * y, .075, .145)
 
 # %% ../nbs/01_phantom.ipynb #91fd28fd
-def hand_density(bones, parts, size, matrix, grain):
-    "Density and mask of a hand given by its outlines in hand coordinates."
+def hand_density(
+    bones: tuple[list[np.ndarray], ...],  # of `hand_bones`
+    parts: list[np.ndarray],  # of `soft_tissue`
+    size: tuple[int, int],  # height, width
+    matrix: np.ndarray,  # (2, 3), of `pose_matrix`
+    grain: np.ndarray,  # standard normal, (height, width)
+) -> tuple[np.ndarray, np.ndarray]:  # density, absorbance / `SPAN`; mask, bool: (height, width) each
+    "A hand, given by its outlines in hand coordinates, in the beam."
     length = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     mask = outline_mask([to_pixels(p, matrix) for p in parts], size, length)
     soft = soft_thickness(mask, length, palm_slab(size, matrix))
-    return absorb(soft, *bone_thickness([[to_pixels(p, matrix) for p in layer] for layer in bones], size, length), grain, length), mask
+    cortex, inside = bone_thickness(tuple([to_pixels(p, matrix) for p in layer] for layer in bones), size, length)
+    return absorb(soft, cortex, inside, grain, length), mask
 
+# %% ../nbs/01_phantom.ipynb #621523ae
 def draw_phantom(
     boneage: float,  # months
     male: bool,
@@ -610,14 +749,15 @@ def draw_cohort(
     n: int,  # phantoms
     seed: int,
     side: int = 256,  # px, the longer side
-):  # yields `Phantom`
+) -> Iterator[Phantom]:
     "Draw `n` phantoms, bone ages in whole months spread evenly over childhood, both sexes alike often."
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         male = bool(rng.random() < .5)
         yield draw_phantom(int(rng.integers(6, 229 if male else 217)), male, rng, side)
 
-def write_csv(path, head, rows):
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence]) -> None:
+    "Write a table, its columns' names first."
     with open(path, 'w', newline='', encoding='utf-8') as f: csv.writer(f, lineterminator='\n').writerows([head, *rows])
 
 # %% ../nbs/01_phantom.ipynb #2462598d
@@ -644,12 +784,16 @@ def write_cohort(
 # %% ../nbs/01_phantom.ipynb #06127690
 FULL_GROWN = {False: 192, True: 216}  # months after which size and build tell nothing
 
-def clock_table(male):
-    "Months at which each clock begins and ends, centres first, growth last; and how much wider than `scatter_sd` it scatters."
+def clock_table(
+    male: bool,
+) -> np.ndarray:  # (3, clocks): months at which each begins and ends; how much wider than `scatter_sd` it scatters
+    "The clocks of a hand, centres first, growth last."
     rows = [(c[int(male)], c[2 + int(male)], 1) for c in CENTRES.values()]
     return np.array([*rows, (0, FULL_GROWN[male], GROWTH_SCATTER)], float).T
 
-def log_cdf(z):
+def log_cdf(
+    z: np.ndarray,  # any shape
+) -> np.ndarray:
     "Logarithm of the standard normal distribution function."
     return np.array([math.log(max(math.erfc(-v / math.sqrt(2)) / 2, 1e-300)) for v in z.ravel()]).reshape(z.shape)
 
@@ -660,7 +804,7 @@ class BestReader:
     ):
         self.begins, self.ends, wider = clock_table(male)
         self.months = np.arange(6, 229 if male else 217)  # the ages of `draw_cohort`, all as likely
-        self.sd = scatter_sd(self.months)[:, None] * wider
+        self.sd = np.array([scatter_sd(m) for m in self.months.tolist()])[:, None] * wider
         self.not_yet = log_cdf((self.begins - self.months[:, None]) / self.sd)
         self.finished = log_cdf((self.months[:, None] - self.ends) / self.sd)
 

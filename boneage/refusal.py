@@ -79,7 +79,11 @@ class HandSpace:
     axes: np.ndarray # (components, pixels), orthonormal
     limit: float # the largest distance that is still a hand
 
-    def nearest(self, shape: np.ndarray) -> np.ndarray: return self.mean + (shape - self.mean) @ self.axes.T @ self.axes
+    def nearest(self,
+        shape: np.ndarray, # (..., pixels), of `silhouette`
+    ) -> np.ndarray: # the same shape
+        "The silhouettes nearest to some that a hand could have."
+        return self.mean + (shape - self.mean) @ self.axes.T @ self.axes
 
     def distance(self,
         canvas: np.ndarray, # registered hand, (height, width), uint8

@@ -22,7 +22,7 @@ class Region:
 
 # %% ../nbs/06_regions.ipynb #03ba9c06
 def paper_window(name: str, top: int, left: int, height: int, width: int) -> Region:
-    "A window given in pixels of the paper's canvas of 2080 x 1600."
+    "A window given in pixels of the paper's canvas, 2080 high and 1600 wide."
     return Region(name, top / 2080, left / 1600, height / 2080, width / 1600)
 
 REGIONS = {r.name: r for r in (

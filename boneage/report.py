@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from jinja2 import Environment
 import boneage
-from .assessment import TERMS, Assessment, Assessor, Examined, digest_of, in_years
+from .assessment import Assessment, Assessor, Examined, digest_of, in_years
+from .data import TERMS
 from .ensemble import Ensemble
 from .explain import grad_cam, leading_networks
 from .regions import REGIONS

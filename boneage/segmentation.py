@@ -11,6 +11,7 @@ __all__ = ['level_grey', 'content_box', 'to_square', 'from_square', 'mask_square
 # %% ../nbs/02_segmentation.ipynb #ddd2f13d
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from torch import nn
 from torch.nn import functional as F
 from .data import LAPTOP, Scale
 from .phantom import add_marker
+
+if TYPE_CHECKING: from fastai.learner import Learner
 
 # %% ../nbs/02_segmentation.ipynb #35ea69eb
 def level_grey(
@@ -95,8 +98,8 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(conv_block(a + b, a) for a, b in zip(widths[-2::-1], widths[:0:-1]))
         self.head = nn.Conv2d(width, 1, 1)
 
-    def forward(self, x):
-        levels = []
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        levels: list[torch.Tensor] = []
         for i, block in enumerate(self.down):
             levels.append(block(F.max_pool2d(levels[-1], 2) if i else x))
         x = levels.pop()
@@ -112,15 +115,20 @@ class JaccardLoss(nn.Module):
         super().__init__()
         self.eps = eps
 
-    def forward(self, logits, mask):
+    def forward(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         y = torch.as_tensor(mask).as_subclass(torch.Tensor).float().reshape(logits.shape)
         x = logits.as_subclass(torch.Tensor).float()
         p = x.sigmoid()
         jaccard = (y * p / (y + p - y * p + self.eps)).mean()
         return F.binary_cross_entropy_with_logits(x, y) - torch.log(jaccard + self.eps)
 
-    def activation(self, logits): return logits.sigmoid()
-    def decodes(self, probability): return (probability > .5).long()
+    def activation(self, logits: torch.Tensor) -> torch.Tensor:
+        "The probability of hand, as fastai asks for it."
+        return logits.sigmoid()
+
+    def decodes(self, probability: torch.Tensor) -> torch.Tensor:
+        "The mask, 0 and 1, of a probability."
+        return (probability > .5).long()
 
 # %% ../nbs/02_segmentation.ipynb #bd8e9b47
 def clean_mask(
@@ -185,7 +193,7 @@ def batch_dice(
 
 # %% ../nbs/02_segmentation.ipynb #4bcd49f3
 def fill_polygons(
-    polygons: list, # of outlines, each [[x, y], ...] in fractions of width and height
+    polygons: list[list[list[float]]], # outlines, each [[x, y], ...] in fractions of width and height
     shape: tuple[int, int], # (height, width), pixels
 ) -> np.ndarray: # (height, width), bool
     "The mask inside hand-drawn outlines."
@@ -194,11 +202,11 @@ def fill_polygons(
 
 # %% ../nbs/02_segmentation.ipynb #fc8f5a5c
 def segmentation_learner(
-    train: list, # pairs (square, mask) of uint8 (side, side): the picture, and 0 or 1 a pixel
-    valid: list, # pairs to report on, never trained on
+    train: list[tuple[np.ndarray, np.ndarray]], # square and mask, uint8 (side, side): the picture, and 0 or 1 a pixel
+    valid: list[tuple[np.ndarray, np.ndarray]], # to report on, never trained on
     scale: Scale = LAPTOP, # width of the network
     batch: int = 16,
-):
+) -> 'Learner':
     "A fastai `Learner` of the U-Net with the loss H - log J, showing the Dice coefficient."
     from fastai.vision import all as fv
     pairs = train + valid # fastai would take a tuple apart: the items are numbers
@@ -217,7 +225,7 @@ def clip_background(
     film: np.ndarray, # (height, width), float, 0 to 1
     mask: np.ndarray, # (height, width), bool
     share: float, # of the hand that becomes as dark as the background
-) -> np.ndarray:
+) -> np.ndarray: # the same shape, 0 to 1
     "Everything darker than a share of the hand turns black, as software that finds the hand by its brightness leaves it."
     black = np.quantile(film[mask], share)
     return np.clip((film - black) / max(1 - black, 1e-3), 0, 1)
@@ -231,10 +239,11 @@ def add_frame(
     "Lay a film on a grey ground, with a bright or dark line between them."
     sides = rng.integers(0, 1 + round(.25 * max(film.shape)), 4) * (rng.random(4) < .8)
     line, thick, ground = rng.random(), int(rng.integers(0, 5)), rng.random()
-    film = cv2.copyMakeBorder(film, *[thick] * 4, cv2.BORDER_CONSTANT, value=line)
-    film = cv2.copyMakeBorder(film, *map(int, sides), cv2.BORDER_CONSTANT, value=ground)
-    mask = cv2.copyMakeBorder(mask.astype(np.uint8), *(int(n) + thick for n in sides), cv2.BORDER_CONSTANT, value=0)
-    return film, mask > 0
+    top, bottom, left, right = map(int, sides)
+    film = cv2.copyMakeBorder(film, thick, thick, thick, thick, cv2.BORDER_CONSTANT, value=line)
+    film = cv2.copyMakeBorder(film, top, bottom, left, right, cv2.BORDER_CONSTANT, value=ground)
+    mask = np.pad(mask, ((top + thick, bottom + thick), (left + thick, right + thick)))
+    return film, mask
 
 # %% ../nbs/02_segmentation.ipynb #7f4ed8d8
 def brightness_ramp(
@@ -269,8 +278,8 @@ def steady_mask(
     square: np.ndarray, # (side, side), uint8, of `to_square`
 ) -> tuple[np.ndarray, float]: # probability of hand (side, side), the mean of four views; the least Dice of a view to it
     "What the network marks in four views of a picture, and how well they agree."
-    views = hand_probability(net, np.stack([square, square[:, ::-1], np.rot90(square), np.rot90(square, 2)]))
-    views = [views[0], views[1][:, ::-1], np.rot90(views[2], -1), np.rot90(views[3], 2)]
+    plain, flipped, quarter, half = hand_probability(net, np.stack([square, square[:, ::-1], np.rot90(square), np.rot90(square, 2)]))
+    views = [plain, flipped[:, ::-1], np.rot90(quarter, -1), np.rot90(half, 2)]
     mean = np.mean(views, 0)
     return mean, min(dice(view > .5, mean > .5) for view in views)
 
@@ -301,7 +310,7 @@ def why_not(
 
 # %% ../nbs/02_segmentation.ipynb #e9106bed
 def save_weights(
-    state: dict, # state dict of one network, or of several with names before their keys
+    state: dict[str, torch.Tensor], # of one network, or of several with names before their keys
     path: str | Path, # ends in .safetensors
     card: dict, # what the network is and what it was trained on
 ) -> None:
@@ -312,8 +321,8 @@ def save_weights(
 
 # %% ../nbs/02_segmentation.ipynb #afba1bbf
 def load_weights(
-    path: str | Path,
-) -> tuple[dict, dict]: # state dict in single precision; the card
+    path: str | Path, # of `save_weights`
+) -> tuple[dict[str, torch.Tensor], dict]: # state dict in single precision; the card
     "Read a network's weights and their card."
     with safe_open(path, 'pt') as file:
         card = json.loads(file.metadata()['boneage'])

@@ -17,8 +17,9 @@ from threading import Lock
 from typing import Annotated, Literal
 from fastapi import FastAPI, Form, HTTPException, UploadFile
 from fastapi.responses import PlainTextResponse
-from .assessment import TERMS, Assessment, Assessor
+from .assessment import Assessment, Assessor
 from .batch import BatchError, read_age_cell
+from .data import TERMS
 from .report import make_case, report_page
 
 # %% ../nbs/11b_serve.ipynb #71f2afd5

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 
 # Set before anything imports torch, and inherited by the notebooks that run in processes of their own.
-os.environ.setdefault('OMP_NUM_THREADS', '2')
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('PYTHONHASHSEED', '0')
 
 settings.register_profile('repeatable', derandomize=True, deadline=None)

@@ -118,7 +118,7 @@ def test_no_weights(folder, boneage, command):
 
 def test_unexpected_error(folder, boneage, monkeypatch):
     def fail(*args, **options): raise RuntimeError('first line\nsecond line')
-    monkeypatch.setattr('boneage.assessment.Assessor.assess', fail)
+    monkeypatch.setattr('boneage.assessment.Assessor.examine', fail)
     assert boneage('assess', 'hand.png', '--sex', 'F')[::2] == (1, ['boneage: RuntimeError: first line second line; BONEAGE_DEBUG=1 shows where'])
     monkeypatch.setenv('BONEAGE_DEBUG', '1')
     with pytest.raises(RuntimeError): main(['assess', 'hand.png', '--sex', 'F'])
@@ -126,7 +126,7 @@ def test_unexpected_error(folder, boneage, monkeypatch):
 
 def test_interrupted(folder, boneage, monkeypatch):
     def stop(*args, **options): raise KeyboardInterrupt
-    monkeypatch.setattr('boneage.assessment.Assessor.assess', stop)
+    monkeypatch.setattr('boneage.assessment.Assessor.examine', stop)
     assert boneage('assess', 'hand.png', '--sex', 'F') == (130, [], ['boneage: interrupted'])
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import pytest
 
+pytestmark = pytest.mark.xdist_group('serve')  # one server
+
 
 @pytest.fixture(scope='module')
 def server():

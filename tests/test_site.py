@@ -12,6 +12,8 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import copy_checkout
 
+pytestmark = pytest.mark.xdist_group('site')  # built once
+
 ADDRESS = 'http://site/'
 WIDE, NARROW = {'width': 1280, 'height': 900}, {'width': 390, 'height': 844}
 # what a browser fetches by itself; links are followed by people
