@@ -465,6 +465,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'boneage.training.read_registered': ('training.html#read_registered', 'boneage/training.py'),
                                   'boneage.training.register_datasets': ('training.html#register_datasets', 'boneage/training.py'),
                                   'boneage.training.resume': ('training.html#resume', 'boneage/training.py'),
+                                  'boneage.training.same_radiographs': ('training.html#same_radiographs', 'boneage/training.py'),
                                   'boneage.training.small_picture': ('training.html#small_picture', 'boneage/training.py'),
                                   'boneage.training.table_row': ('training.html#table_row', 'boneage/training.py'),
                                   'boneage.training.train_keypoints': ('training.html#train_keypoints', 'boneage/training.py'),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from .data import LAPTOP, TERMS, Scale
+from .data import LAPTOP, TERMS, DatasetError, Scale
 from .ensemble import fit_ensemble, save_ensemble, usual_spread
 from .models import HEADS, AgeNet, absolute_error, predict_months, to_target
 from .refusal import fit_hand_space, save_hand_space
@@ -298,7 +298,7 @@ def run_cell(
     if not (done := Path(out) / cell.name / 'predictions.csv').exists():
         parts = cell_rows(cell, table, leave_out)
         if not len(parts['train']) or not len(parts['fold']):
-            raise ValueError(f'{cell.name}: {len(parts["train"])} radiographs to train on, {len(parts["fold"])} in its fold; give more data')
+            raise DatasetError(f'{cell.name}: {len(parts["train"])} radiographs to train on, {len(parts["fold"])} in its fold; give more data')
         log(f'{cell.name}: {len(parts["train"])} pictures to train on, ' + ', '.join(f'{len(parts[part])} {part}' for part in ('fold', 'withheld')))
         net = train_cell(cell, canvas, table, parts, done.parent, len(leave_out), recipe, weights, log)
         months = {part: predict_rows(net, canvas, table.male.to_numpy(), parts[part], cell) for part in ('fold', 'withheld')}
@@ -321,6 +321,7 @@ def write_hand_space(
 ) -> None:
     "Fit the space of the hands that may be trained on and write it."
     rows = np.flatnonzero((table.doubt <= MOST_DOUBT) & ~table.id.isin(leave_out))
+    if len(rows) < 8: raise DatasetError(f'{len(rows)} of {len(table)} radiographs could be placed: see registered.csv; train masks and key points longer')
     seen = dict(pictures=len(rows), radiographs=int(table.id[rows].nunique()), withheld=len(leave_out))
     card = dict(stage='hand', data=[*table.data.unique()], trained_on=seen, date=datetime.date.today().isoformat(), terms=TERMS)
     save_hand_space(fit_hand_space(canvas[r] for r in rows), path, card)

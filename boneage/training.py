@@ -7,7 +7,7 @@ __all__ = ['held_out', 'Bfloat16', 'precision', 'Stopwatch', 'one_cycle', 'const
            'resume', 'fit_epoch', 'fit', 'make_card', 'map_pictures', 'radiographs', 'small_picture', 'outlined_films',
            'film_pairs', 'read_points', 'held_out_points', 'mining_pool', 'mine', 'mining_round', 'mining_rounds',
            'train_segmentation', 'keypoint_pairs', 'load_unet', 'train_keypoints', 'try_register', 'table_row',
-           'read_registered', 'register_datasets']
+           'read_registered', 'same_radiographs', 'register_datasets']
 
 # %% ../nbs/08_training.ipynb #f7ca7975
 import datetime
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from .contrast import equalise
-from .data import LAPTOP, TERMS, PictureError, Scale, find_dataset, read_labels, read_picture, read_radiograph
+from .data import LAPTOP, TERMS, DatasetError, PictureError, Scale, find_dataset, read_labels, read_picture, read_radiograph
 from .keypoints import POINT_NAMES, keypoint_learner, point_square
 from .registration import Preprocessor, Registered
 from .segmentation import (
@@ -148,6 +148,7 @@ def fit(
     patience: int | None = None, # epochs without a better `best` before the fit stops; None: it never does
 ) -> list[dict[str, float]]: # one dict an epoch: its losses, metrics and times
     "Fit epoch by epoch; go on where the folder's checkpoint ends."
+    if not len(learn.dls.train): raise DatasetError(f'{learn.dls.train.n} pictures to train on are fewer than a batch of {learn.dls.train.bs}; give more data')
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     learn.create_opt()
@@ -410,6 +411,7 @@ def train_keypoints(
     valid_ids = held_out_points(table, leave_out) & set(pairs)
     train = {i: pair for i, pair in pairs.items() if i not in valid_ids}
     log(f'{len(train)} radiographs, {len(valid_ids)} held out, {wanted.sum() - len(pairs)} unread or off the mask')
+    if not valid_ids or not train: raise DatasetError(f'{points}: of too few radiographs the key points lie on the mask; give more of them, or better masks')
     set_seed(0) # the first weights, too, are the same in every run
     learn = keypoint_learner(list(train.values()), [pairs[i] for i in sorted(valid_ids)], scale)
     history = fit(learn, scale.points_epochs, 3e-3, out / 'keypoints', log=log)
@@ -442,6 +444,14 @@ def read_registered(
     return np.load(Path(folder) / 'canvas.npy', mmap_mode='r'), table
 
 # %% ../nbs/08_training.ipynb #d8912eb8
+def same_radiographs(
+    rows: list[dict], # of a table
+    jobs: list[tuple], # data set, label and reader of each radiograph
+) -> bool:
+    "Whether the rows are those of the first jobs, their labels unchanged."
+    def key(data, id, male, boneage): return data, str(id), bool(male), str(float(boneage))
+    return all(key(r['data'], r['id'], r['male'], r['boneage']) == key(data, label.id, label.male, label.boneage) for r, (data, label, _) in zip(rows, jobs))
+
 def register_datasets(
     folders: Iterable[str | Path], # data sets
     pre: Preprocessor,
@@ -449,13 +459,15 @@ def register_datasets(
     log: Callable[[str], None] = print,
     chunk: int = 256, # radiographs between two writes of the table
 ) -> tuple[np.ndarray, pd.DataFrame]: # the canvases, memory-mapped; one row each: id, data, boneage, male, problem, doubt, mirrored
-    "Register every radiograph of some data sets once."
+    "Register every radiograph of some data sets once; a folder that holds others raises `DatasetError`."
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     jobs = [(Path(folder).name, label, read) for folder in folders for labels, read in [radiographs(folder)] for label in labels.itertuples()]
     table, shape = out / 'registered.csv', (len(jobs), *pre.scale.canvas)
     rows = pd.read_csv(table, dtype={'id': str}).to_dict('records') if table.exists() else []
     canvas = np.lib.format.open_memmap(out / 'canvas.npy', 'r+' if rows else 'w+', np.uint8, shape)
+    if canvas.shape != shape or not same_radiographs(rows, jobs):
+        raise DatasetError(f'{out}: holds other radiographs, labels or another scale; name another folder or delete it')
     for start in range(len(rows), len(jobs), chunk):
         part = jobs[start:start + chunk]
         found = map_pictures(lambda job: try_register(pre, job[2], job[1].id), part)

@@ -6,12 +6,16 @@ import torch
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from boneage.data import TINY
+from boneage.data import TINY, DatasetError
 from boneage.ensemble import blend, fit_ensemble, fit_linear
-from boneage.grid import COHORTS, FOLDS, Cell, cell_rows, fold_of, run_cell
+from boneage.grid import COHORTS, FOLDS, Cell, cell_rows, fold_of, run_cell, write_hand_space
+from boneage.keypoints import PointNet
 from boneage.models import N_CLASSES, Expectation, to_months
 from boneage.regions import REGIONS, cut_region
-from boneage.registration import MOST_DOUBT
+from boneage.phantom import write_cohort
+from boneage.registration import MOST_DOUBT, Preprocessor
+from boneage.segmentation import UNet
+from boneage.training import register_datasets
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.floats(0, .3)), min_size=1, max_size=150), st.sets(st.integers(0, 60)),
@@ -90,3 +94,28 @@ def test_a_cell_without_data_says_so(tmp_path):
     table = pd.DataFrame(dict(id=['1'], data='d', male=True, boneage=100., doubt=0.))
     with pytest.raises(ValueError, match='A-female-regression-tiny-vgg-0-0: 0 radiographs to train on'):
         run_cell(Cell('A', 'female', scale=TINY), np.zeros((1, *TINY.canvas), np.uint8), table, tmp_path)
+
+
+def test_a_batch_that_never_fills_says_so(tmp_path):
+    """Fewer radiographs than a batch would train nothing and leave weights."""
+    ids = sorted(map(str, range(100)), key=fold_of)[:22]
+    table = pd.DataFrame(dict(id=ids, data='d', male=True, boneage=100., doubt=0.))
+    assert 10 < sum(fold_of(i) != 0 for i in ids) < 16
+    canvas = np.zeros((22, *TINY.canvas), np.uint8)
+    with pytest.raises(DatasetError, match='fewer than a batch of 16'): run_cell(Cell(scale=TINY), canvas, table, tmp_path, log=lambda line: None)
+    assert not list(tmp_path.rglob('*.safetensors'))
+
+
+def test_registered_pictures_are_of_these_radiographs(tmp_path):
+    """A folder of registered pictures is gone on with, never taken for that of others."""
+    blind = Preprocessor(UNet(TINY.mask_width), PointNet(TINY.points_width), TINY)
+    labels = write_cohort(tmp_path/'drawn', 6, 1, side=64)/'labels.csv'
+    def register(): return register_datasets([tmp_path/'drawn'], blind, tmp_path/'registered', log=lambda line: None)
+    canvas, table = register()
+    assert len(table) == len(canvas) == 6
+    pd.testing.assert_frame_equal(register()[1], table)
+    with pytest.raises(DatasetError, match='of 6 radiographs could be placed'): write_hand_space(canvas, table.assign(doubt=1.), set(), tmp_path/'hand')
+    rows = pd.read_csv(labels, dtype=str)
+    for other in (rows.iloc[:5], rows.assign(boneage='99')):
+        other.to_csv(labels, index=False)
+        with pytest.raises(DatasetError, match='holds other radiographs'): register()
