@@ -136,7 +136,7 @@ def load_ensemble(
     states = {name: {k.removeprefix(f'{name}/'): v for k, v in weights.items() if k.startswith(f'{name}/')} for name in card['networks']}
     def build(name):
         c = card['networks'][name]
-        with torch.device('meta'): net = AgeNet(SCALES[c['scale']], c['region'], c['head'], c['cohort'], c['trunk']) # no first weights to draw
-        net.load_state_dict(states[name], assign=True)
+        net = AgeNet(SCALES[c['scale']], c['region'], c['head'], c['cohort'], c['trunk'])
+        net.load_state_dict(states[name])
         return net.eval().to(device)
     return Ensemble({name: build(name) for name in states}, card)
