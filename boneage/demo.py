@@ -93,10 +93,11 @@ def demo_stages(
     "The stages of the reproduction, in their order."
     cohort, notes, run = out / 'cohort', out / 'annotations', out / 'run'
     def register(log): register_datasets([cohort], Preprocessor.load(run), run / 'registered', log=log)
-    return {'segmentation': (run / 'segmentation.safetensors', lambda log: train_segmentation(cohort, notes, run, withheld, scale=scale, log=log)),
-            'key points': (run / 'keypoints.safetensors', lambda log: train_keypoints(cohort, cohort / 'keypoints.csv', run, withheld, scale, log=log)),
-            'registration': (run / 'age.safetensors', register),
-            'bone age': (run / 'age.safetensors', lambda log: train_age([cohort], run, withheld, scale, ONE_CYCLE, [Cell(scale=scale)], log=log))}
+    def segment(log): train_segmentation(cohort, notes, run, leave_out=withheld, scale=scale, log=log)
+    def point(log): train_keypoints(cohort, cohort / 'keypoints.csv', run, leave_out=withheld, scale=scale, log=log)
+    def date(log): train_age([cohort], run, leave_out=withheld, scale=scale, recipe=ONE_CYCLE, cells=[Cell(scale=scale)], log=log)
+    return {'segmentation': (run / 'segmentation.safetensors', segment), 'key points': (run / 'keypoints.safetensors', point),
+            'registration': (run / 'age.safetensors', register), 'bone age': (run / 'age.safetensors', date)}
 
 # %% ../nbs/13_demo.ipynb #168a652b
 def train_demo(
