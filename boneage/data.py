@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TERMS', 'PAPER', 'LAPTOP', 'TINY', 'SCALES', 'SIXTEENTH', 'QUARTER', 'EIGHTH', 'MIN_SIDE', 'MOST_PIXELS', 'SPELLINGS',
-           'SEXES', 'SUFFIXES', 'MAX_AGE', 'Scale', 'PictureError', 'is_dicom', 'read_picture', 'picture_problem',
-           'unsquash', 'read_radiograph', 'LabelError', 'picture_id', 'read_labels', 'DatasetError', 'Dataset',
-           'picture_files', 'find_dataset', 'CheckReport', 'check_data', 'real_data', 'split_withheld', 'plot_ages']
+           'SEX_SPELLINGS', 'SUFFIXES', 'MAX_AGE', 'Scale', 'PictureError', 'is_dicom', 'read_picture',
+           'picture_problem', 'unsquash', 'read_radiograph', 'LabelError', 'picture_id', 'read_labels', 'DatasetError',
+           'Dataset', 'picture_files', 'find_dataset', 'CheckReport', 'check_data', 'real_data', 'split_withheld',
+           'plot_ages']
 
 # %% ../nbs/00_data.ipynb #27990516
 import hashlib, os, warnings
@@ -201,8 +202,8 @@ SPELLINGS = dict(  # of each column, in lower case without spaces and punctuatio
     id=('id', 'imageid', 'caseid'),
     boneage=('boneage', 'boneagemonths', 'groundtruthboneagemonths'),
     male=('male', 'sex', 'gender'))
-SEXES = {'true': True, '1': True, '1.0': True, 'm': True, 'male': True,
-         'false': False, '0': False, '0.0': False, 'f': False, 'female': False}
+SEX_SPELLINGS = {'true': True, '1': True, '1.0': True, 'm': True, 'male': True,
+                 'false': False, '0': False, '0.0': False, 'f': False, 'female': False}
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.dcm', '.dicom')
 
 def _find_column(columns: list[str], name: str, csv: Path) -> str:
@@ -258,7 +259,7 @@ def read_labels(
     labels = pd.DataFrame(dict(
         id=ids.map(picture_id),
         boneage=_convert(ages, _months, 'a number of months', csv),
-        male=_convert(sexes, lambda s: SEXES[s.strip().lower()], 'a sex (M, F, True, False, 1 or 0)', csv)))
+        male=_convert(sexes, lambda s: SEX_SPELLINGS[s.strip().lower()], 'a sex (M, F, True, False, 1 or 0)', csv)))
     for c in table.columns:
         if c.strip().lower() in sizes: labels[c.strip().lower()] = _convert(table[c], _months, 'a number of pixels', csv)
     return labels.reset_index(drop=True)
