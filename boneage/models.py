@@ -88,13 +88,13 @@ HEADS = {'regression': (1, nn.Identity), 'expectation': (N_CLASSES, Expectation)
 
 # %% ../nbs/07_models.ipynb #3a88bc41
 def n_features(
-    trunk: nn.Module,
-    size: tuple[int, int, int], # (channels, height, width) of its input
+    scale: Scale,
+    region: str, # A, B or C
 ) -> int:
-    "How many features a trunk gives."
-    with torch.no_grad(): n = trunk.eval()(torch.zeros(1, *size)).shape[1]
-    trunk.train()
-    return n
+    "How many features `vgg_trunk` gives of a region: every pooling halves its sides."
+    height, width = (side // scale.age_patch for side in scale.region[region])
+    for _ in scale.age_widths: height, width = ((side + 2 * scale.pool_padding - 3) // 2 + 1 for side in (height, width))
+    return scale.age_widths[-1] * height * width
 
 # %% ../nbs/07_models.ipynb #5901f1d8
 class AgeNet(nn.Module):
@@ -112,8 +112,7 @@ class AgeNet(nn.Module):
         self.patch, channels = scale.age_patch, scale.age_patch**2
         self.trunk = vgg_trunk(scale) if trunk == 'vgg' else timm_trunk(trunk, weights, channels)
         self.sex = nn.Embedding(2, 32) if cohort == 'both' else None
-        height, width = (side // self.patch for side in scale.region[region])
-        n = n_features(self.trunk, (channels, height, width)) + 32 * (cohort == 'both')
+        n = (n_features(scale, region) if trunk == 'vgg' else self.trunk.head_hidden_size) + 32 * (cohort == 'both')
         dense, (n_out, last) = scale.age_dense, HEADS[head]
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(n, dense), ELU(), nn.Dropout(dropout), nn.Linear(dense, dense), ELU(),
                                   nn.Linear(dense, n_out), last())
