@@ -337,25 +337,25 @@ def train_age(
     start: str | Path | None = None, # folder of finished cells at laptop scale: each begins as its region's regression network for both sexes
     log: Callable[[str], None] = print,
 ) -> dict: # the card
-    "Register the radiographs, fit the space of hands, train the cells, and write their ensemble."
+    "Register the radiographs, fit the space of hands, train the cells, and write the ensemble of all that the run has finished."
     out = Path(out)
     canvas, table = register_datasets(folders, Preprocessor.load(out, canvas=scale.canvas), out / 'registered', log=log)
     write_hand_space(canvas, table, leave_out, out / 'hand.safetensors')
     def weights(cell): return Path(start) / replace(cell, cohort='both', head='regression', scale=LAPTOP).name / 'weights.safetensors' if start else None
-    found = {c.name: run_cell(c, canvas, table, out / 'age', leave_out, recipe, weights(c), log) for c in cells or paper_grid(scale)}
-    return write_ensemble(found, out / 'age', out / 'age.safetensors')
+    for cell in cells or paper_grid(scale): run_cell(cell, canvas, table, out / 'age', leave_out, recipe, weights(cell), log)
+    return write_ensemble(out / 'age', out / 'age.safetensors')
 
 # %% ../nbs/08a_grid.ipynb #82d4f782
 def write_ensemble(
-    found: dict[str, pd.DataFrame], # predictions by name of the cell
-    runs: Path, # holds the cells' folders
+    run: Path, # holds the folders of finished cells
     path: Path, # of the weights to write
 ) -> dict: # the card
-    "Fit the ensemble of each sex on the folds of some cells and write it with the networks it needs."
+    "Fit the ensemble of each sex on the folds of finished cells and write it with the networks it needs."
+    found = {done.parent.name: read_cell(done) for done in sorted(run.glob('*/predictions.csv'))}
     ensemble = {sex: fit_ensemble(found, sex) for sex in 'FM'}
     spread = 2 * max(usual_spread({name: found[name] for name in weights}) for weights, _ in ensemble.values())
     needed = sorted({name for weights, _ in ensemble.values() for name in weights})
-    networks = {name: load_weights(runs / name / 'weights.safetensors') for name in needed}
+    networks = {name: load_weights(run / name / 'weights.safetensors') for name in needed}
     return save_ensemble(path, networks, ensemble, spread)
 
 # %% ../nbs/08a_grid.ipynb #630f4d02
