@@ -295,7 +295,7 @@ def check_data(
 
 # %% ../nbs/12_cli.ipynb #b5737a8f
 Stage = Literal['segmentation', 'keypoints', 'age']
-ScaleName = Literal['paper', 'laptop', 'tiny', 'sixteenth', 'eighth', 'quarter']
+ScaleName = Literal['paper', 'laptop', 'tiny', 'sixteenth', 'eighth', 'quarter', 'wide']
 RecipeName = Literal['paper', 'one-cycle', 'fine-tune']
 
 def withheld_ids(

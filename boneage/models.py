@@ -112,7 +112,7 @@ class AgeNet(nn.Module):
         self.patch, channels = scale.age_patch, scale.age_patch**2
         self.trunk = vgg_trunk(scale) if trunk == 'vgg' else timm_trunk(trunk, weights, channels)
         self.sex = nn.Embedding(2, 32) if cohort == 'both' else None
-        n = (n_features(scale, region) if trunk == 'vgg' else self.trunk.head_hidden_size) + 32 * (cohort == 'both')
+        n = (n_features(scale, region) if trunk == 'vgg' else getattr(self.trunk, 'head_hidden_size')) + 32 * (cohort == 'both')
         dense, (n_out, last) = scale.age_dense, HEADS[head]
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(n, dense), ELU(), nn.Dropout(dropout), nn.Linear(dense, dense), ELU(),
                                   nn.Linear(dense, n_out), last())
