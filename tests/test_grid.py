@@ -7,14 +7,14 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from boneage.data import TINY, DatasetError
-from boneage.ensemble import blend, fit_ensemble, fit_linear
-from boneage.grid import COHORTS, FOLDS, Cell, cell_rows, fold_of, run_cell, write_hand_space
+from boneage.ensemble import blend, fit_ensemble, fit_linear, load_ensemble
+from boneage.grid import COHORTS, FOLDS, Cell, cell_rows, fold_of, run_cell, write_ensemble, write_hand_space
 from boneage.keypoints import PointNet
 from boneage.models import N_CLASSES, Expectation, to_months
 from boneage.regions import REGIONS, cut_region
 from boneage.phantom import write_cohort
 from boneage.registration import MOST_DOUBT, Preprocessor
-from boneage.segmentation import UNet
+from boneage.segmentation import UNet, save_weights
 from boneage.training import register_datasets
 
 
@@ -60,6 +60,25 @@ def table_of(predicted, male, part='fold'):
 def test_too_few_to_fit():
     found = {f'{k}-both': table_of(np.linspace(20, 200, 3), True) for k in 'ABC'}
     with pytest.raises(ValueError, match='3 radiographs to fit 3 networks'): fit_ensemble(found, 'M')
+
+
+def test_networks_trained_one_by_one_answer_together(tmp_path):
+    """The ensemble of a run has every finished network that helps, and none that was stopped."""
+    rng = np.random.default_rng(0)
+    def finish(cell):
+        card = dict.fromkeys(('stage', 'data', 'trained_on', 'date', 'torch', 'terms')) | dict(
+            scale='tiny', region=cell.region, head=cell.head, cohort=cell.cohort, trunk=cell.trunk)
+        save_weights(cell.net().state_dict(), tmp_path/cell.name/'weights.safetensors', card)
+        sexes = [table_of(np.linspace(20, 200, 50) + rng.normal(0, 9, 50), male) for male in (False, True)]
+        pd.concat(sexes).assign(id=range(100)).to_csv(tmp_path/cell.name/'predictions.csv', index=False)
+    def answering():
+        write_ensemble(tmp_path, tmp_path/'age.safetensors')
+        return {name[0] for name in load_ensemble(tmp_path/'age.safetensors').nets}
+    a, b, c = (Cell(region, scale=TINY) for region in 'ABC')
+    finish(a), finish(b), (tmp_path/c.name).mkdir()
+    assert answering() == {'A', 'B'}
+    finish(c)
+    assert answering() == {'A', 'B', 'C'}
 
 
 def test_the_withheld_do_not_move_an_ensemble():
