@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Numbers', 'N_CLASSES', 'SOFTNESS', 'HEADS', 'to_target', 'to_months', 'vgg_block', 'vgg_trunk', 'timm_trunk',
-           'Expectation', 'n_features', 'AgeNet', 'of_one_sex', 'start_from', 'absolute_error', 'to_input',
-           'predict_months']
+           'Expectation', 'vgg_features', 'timm_features', 'AgeNet', 'of_one_sex', 'start_from', 'absolute_error',
+           'to_input', 'predict_months']
 
 # %% ../nbs/07_models.ipynb #4340f7f6
 from pathlib import Path
@@ -69,7 +69,7 @@ class Expectation(nn.Module):
 HEADS = {'regression': (1, nn.Identity), 'expectation': (N_CLASSES, Expectation)}
 
 # %% ../nbs/07_models.ipynb #3a88bc41
-def n_features(
+def vgg_features(
     scale: Scale,
     region: str, # A, B or C
 ) -> int:
@@ -77,6 +77,17 @@ def n_features(
     height, width = (side // scale.age_patch for side in scale.region[region])
     for _ in scale.age_widths: height, width = ((side + 2 * scale.pool_padding - 3) // 2 + 1 for side in (height, width))
     return scale.age_widths[-1] * height * width
+
+def timm_features(
+    trunk: nn.Module, # of `timm_trunk`
+    scale: Scale,
+    region: str, # A, B or C
+) -> int:
+    "How many features a backbone gives of a region, by trying it; one made for another size raises its own error."
+    height, width = (side // scale.age_patch for side in scale.region[region])
+    with torch.no_grad(): n = trunk.eval()(torch.zeros(1, scale.age_patch**2, height, width)).shape[1]
+    trunk.train()
+    return n
 
 # %% ../nbs/07_models.ipynb #5901f1d8
 class AgeNet(nn.Module):
@@ -94,7 +105,7 @@ class AgeNet(nn.Module):
         self.patch, channels = scale.age_patch, scale.age_patch**2
         self.trunk = vgg_trunk(scale) if trunk == 'vgg' else timm_trunk(trunk, weights, channels)
         self.sex = nn.Embedding(2, 32) if cohort == 'both' else None
-        n = (n_features(scale, region) if trunk == 'vgg' else getattr(self.trunk, 'head_hidden_size')) + 32 * (cohort == 'both')
+        n = (vgg_features(scale, region) if trunk == 'vgg' else timm_features(self.trunk, scale, region)) + 32 * (cohort == 'both')
         dense, (n_out, last) = scale.age_dense, HEADS[head]
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(n, dense), nn.ELU(), nn.Dropout(dropout), nn.Linear(dense, dense), nn.ELU(),
                                   nn.Linear(dense, n_out), last())
