@@ -1,4 +1,4 @@
-"""What all tests share: the real radiographs where there are any, a copy of the checkout to work in, a browser, repeatable runs."""
+"""What all tests share: real radiographs where there are any, a copy of the checkout, a browser, repeatable runs."""
 import os
 import shutil
 from pathlib import Path
@@ -60,10 +60,10 @@ def assessor():
 @pytest.fixture(scope='session')
 def hand(assessor):
     """A drawn hand that the shipped networks take for one."""
-    from boneage.data import PictureError
-    from boneage.phantom import draw_cohort
+    from boneage.drawn.cohort import draw_cohort
+    from boneage.radiograph import PictureError
     for phantom in draw_cohort(20, 5, side=400):
-        try: found = assessor.preprocess(phantom.picture), assessor.preprocess(phantom.picture[:, ::-1])
+        try: found = assessor.register(phantom.picture), assessor.register(phantom.picture[:, ::-1])
         except PictureError: continue
         if max(f.doubt for f in found) < .05: return phantom
     pytest.fail('none of twenty drawn hands is taken for a hand')

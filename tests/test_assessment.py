@@ -1,4 +1,6 @@
 """One radiograph in, one assessment out: what is accepted, what is refused, and that nothing raises."""
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,8 +11,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from boneage.assessment import Assessment, Assessor, parse_sex
-from boneage.data import find_dataset, read_labels
+from boneage.assessment import Assessment, Assessor
+from boneage.child import OLDEST, parse_sex
+from boneage.learn.data import find_dataset, read_labels
+from boneage.networks import MANIFEST, WEIGHTS, WeightsError
 
 
 @pytest.fixture
@@ -23,30 +27,42 @@ def save(tmp_path):
 
 
 def test_keys():
-    wanted = ['file', 'sex', 'accepted', 'reason', 'bone_age_months', 'mirrored', 'model', 'interval_months', 'level', 'age_months',
-              'difference_months', 'deviation_score', 'sex_from', 'age_from', 'maturity']
-    assert [f.name for f in fields(Assessment)] == wanted == list(Assessment('a', 'F', False, 'b', None, None, 'c').as_dict())
+    wanted = ['file', 'sex', 'accepted', 'reason', 'bone_age_months', 'mirrored', 'model', 'interval_months', 'level',
+              'age_months', 'difference_months', 'standard_deviation_score', 'sex_from', 'age_from', 'maturity']
+    assert [f.name for f in fields(Assessment)] == wanted
+    assert list(Assessment('a', 'F', False, 'b', None, None, 'c').as_dict()) == wanted
 
 
 def test_accepts_a_hand(assessor, hand, save):
     file = save(hand.picture)
     found = assessor.assess(file, 'F')
     assert found.accepted and found.reason == '' and found.file == str(file)
-    assert 0 <= found.bone_age_months <= 240 and round(found.bone_age_months, 1) == found.bone_age_months
+    assert 0 <= found.bone_age_months <= OLDEST and round(found.bone_age_months, 1) == found.bone_age_months
     assert type(found.bone_age_months) is float and type(found.mirrored) is bool
     assert found == Assessor().assess(str(file), 'f'), 'the same file and weights give the same answer'
 
 
+GOLDEN = {'F': 147.8, 'M': 169.2}  # months, of the fixture `hand`, a boy of 164, by the weights of 2026-11-25
+
+
+@pytest.mark.parametrize('sex', GOLDEN)
+def test_the_shipped_weights_answer_as_ever(assessor, hand, save, sex):
+    """Whatever is rewritten on the way; new weights, or hands drawn otherwise, need new numbers here."""
+    assert assessor.assess(save(hand.picture), sex).bone_age_months == pytest.approx(GOLDEN[sex], abs=.2)
+
+
 def test_mirrored(assessor, hand, save):
     """A flipped picture is the same hand."""
-    one, other = assessor.assess(save(hand.picture), 'M'), assessor.assess(save(hand.picture[:, ::-1], 'flipped.png'), 'M')
+    files = save(hand.picture), save(hand.picture[:, ::-1], 'flipped.png')
+    one, other = (assessor.assess(file, 'M') for file in files)
     assert other.accepted and one.mirrored != other.mirrored
-    assert abs(one.bone_age_months - other.bone_age_months) < 12
+    assert abs(one.bone_age_months - other.bone_age_months) < 1
 
 
 def test_depth_does_not_matter(assessor, hand, save):
     """The same hand at 16 bits, in half of the grey levels."""
-    eight, sixteen = (assessor.assess(f, 'M') for f in (save(hand.picture), save(hand.picture.astype(np.uint16) * 128 + 500, 'deep.png')))
+    files = save(hand.picture), save(hand.picture.astype(np.uint16) * 128 + 500, 'deep.png')
+    eight, sixteen = (assessor.assess(file, 'M') for file in files)
     assert sixteen.accepted and abs(eight.bone_age_months - sixteen.bone_age_months) < 3
 
 
@@ -54,7 +70,7 @@ def test_undoes_a_squash(assessor, hand, save):
     h, w = hand.picture.shape
     squashed = save(cv2.resize(hand.picture, (320, 320), interpolation=cv2.INTER_AREA), 'squashed.png')
     one, other = assessor.assess(save(hand.picture), 'M'), assessor.assess(squashed, 'M', width=w, height=h)
-    assert other.accepted and abs(one.bone_age_months - other.bone_age_months) < 12
+    assert other.accepted and abs(one.bone_age_months - other.bone_age_months) < 3
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -65,14 +81,16 @@ def test_refuses_noise(assessor, save, seed):
 
 
 def test_refuses_a_page(assessor, save):
-    page = np.full((600, 450), 245, np.uint8)
-    for y in range(30, 590, 18): cv2.putText(page, 'Left hand, posteroanterior view', (20, y), cv2.FONT_HERSHEY_SIMPLEX, .6, 20, 1)
+    page, text, font = np.full((600, 450), 245, np.uint8), 'Left hand, posteroanterior view', cv2.FONT_HERSHEY_SIMPLEX
+    for y in range(30, 590, 18): cv2.putText(page, text, (20, y), font, .6, 20, 1)
     assert not assessor.assess(save(page), 'F').accepted
 
 
+depths, shapes = st.sampled_from([np.uint8, np.uint16]), st.tuples(st.integers(32, 90), st.integers(32, 400))
+
+
 @settings(max_examples=15)
-@given(st.tuples(st.integers(32, 90), st.integers(32, 400)).flatmap(lambda s: arrays(st.sampled_from([np.uint8, np.uint16]), s, fill=st.just(0))),
-       st.booleans())
+@given(shapes.flatmap(lambda shape: arrays(depths, shape, fill=st.just(0))), st.booleans())
 def test_never_raises_for_a_picture(assessor, tmp_path_factory, picture, turned):
     """Whatever the picture, an age or a reason."""
     file = tmp_path_factory.mktemp('any')/'any.png'
@@ -81,9 +99,83 @@ def test_never_raises_for_a_picture(assessor, tmp_path_factory, picture, turned)
     assert found.accepted == (found.bone_age_months is not None) == (not found.reason) and '\n' not in found.reason
 
 
+def test_a_reason_names_no_file(assessor, tmp_path):
+    """Who knows the file writes it in front of the reason; the reason alone has no path."""
+    file = tmp_path/'missing.png'
+    found = assessor.assess(file, 'F')
+    assert found.reason == 'no such file; check the path'
+    assert str(found) == f'{file}: not assessed: {found.reason}'
+
+
+def test_parse_sex(): assert [parse_sex(t) for t in ('F', 'm', ' f ')] == ['F', 'M', 'F']
+
+
 @pytest.mark.parametrize('sex', ['', 'X', 'FM', 'girl', None])
 def test_wrong_sex(sex):
     with pytest.raises(ValueError, match='give F or M'): parse_sex(sex)
+
+
+# Weights that do not belong together
+
+def change(file):
+    """Change one bit in the middle of a file."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def edit(file, change):
+    """Change what a JSON file holds."""
+    found = json.loads(file.read_text())
+    change(found)
+    file.write_text(json.dumps(found))
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A copy of the shipped weights that a test may spoil."""
+    return shutil.copytree(WEIGHTS, tmp_path/'weights')
+
+
+def refused(weights):
+    """Why a folder of weights is not used, in one line."""
+    with pytest.raises(WeightsError) as error: Assessor(weights)
+    reason = str(error.value)
+    assert str(weights) in reason and '\n' not in reason
+    return reason
+
+
+SPOILT = 'mask.onnx', 'points.onnx', 'hand_space.npz', 'B-male-regression-laptop-vgg-0-0.onnx'
+
+
+@pytest.mark.parametrize('name', SPOILT)
+def test_a_changed_byte(weights, name):
+    change(weights/name)
+    assert 'is damaged or of other weights' in refused(weights)
+
+
+def test_a_missing_file(weights):
+    (weights/'points.onnx').unlink()
+    assert 'has no points.onnx; copy or export all of the folder again' in refused(weights)
+
+
+def test_a_calibration_of_other_weights(weights):
+    edit(weights/'calibration.json', lambda found: found.update(reader='0' * 64))
+    assert 'calibration.json: is of other weights' in refused(weights)
+
+
+def test_another_manifest_is_of_other_weights(weights):
+    """The errors were recorded with another ensemble than the one that answers now."""
+    edit(weights/MANIFEST, lambda found: found['ensemble']['F'].update(constant=0.))
+    assert 'calibration.json: is of other weights' in refused(weights)
+    (weights/'calibration.json').unlink()
+    assert Assessor(weights).calibration is None
+
+
+def test_an_ensemble_of_other_networks(weights):
+    other = 'A-female-regression-paper-vgg-0-0'
+    edit(weights/MANIFEST, lambda found: found['ensemble']['F']['weights'].update({other: .5}))
+    assert f'holds parts that do not fit (has no {other})' in refused(weights)
 
 
 # Real radiographs
@@ -96,15 +188,26 @@ def test_real_ages(real_data, assessor, name):
     found = [assessor.assess(dataset.images[r.id], 'M' if r.male else 'F') for r in labels.itertuples()]
     errors = [abs(a.bone_age_months - age) for a, age in zip(found, labels.boneage) if a.accepted]
     assert len(errors) >= 4, [a.reason for a in found]
-    assert max(errors) < 40 and np.mean(errors) < 15, errors
+    assert max(errors) < 25 and np.mean(errors) < 12, errors
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+# what the kernel says of this program alone; `ru_maxrss` also counts the process that it was started from
+status = Path('/proc/self/status')
+lines = status.read_text().splitlines() if status.exists() else []
+peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM')]
+print(*(peaks or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)]))
+"""
 
 
 def test_real_speed_and_memory(real_data):
-    """One radiograph from a cold start, then warm; generous, as the machine may be busy. Peak memory is what `ru_maxrss` says."""
+    """One radiograph when the networks are loaded, generous as the machine may be busy; the most memory."""
     file = next(iter(find_dataset(real_data/'rsna-768').images.values()))
-    code = f'''if True:
-        import resource, time; from boneage.assessment import Assessor
-        a = Assessor(); a.assess({str(file)!r}, 'F'); t = time.perf_counter(); a.assess({str(file)!r}, 'F'); took = time.perf_counter() - t
-        print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if __import__("sys").platform == "darwin" else 1 / 1024))'''
-    warm, memory = map(float, subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120).stdout.split())
-    assert warm < 2 and memory < 1.5e9
+    ask = f'assessor.assess({str(file)!r}, "F")\n'
+    load = 'import time\nfrom boneage.assessment import Assessor\nassessor = Assessor()\n'
+    code = f'{load}{ask}t = time.perf_counter()\n{ask}print(time.perf_counter() - t){PEAK}'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
+    warm, memory = map(float, done.stdout.split())
+    assert warm < 2 and memory < 600e6

@@ -15,11 +15,13 @@ import pytest
 from conftest import write_dicom
 
 from boneage import __version__
-from boneage.assessment import WEIGHTS, Assessment, WeightsError, digest_of, load_calibration
+from boneage.assessment import Assessment
 from boneage.cli import main
-from boneage.data import TINY
-from boneage.dicom import read_report
-from boneage.phantom import write_cohort
+from boneage.clinic.dicom import read_report
+from boneage.drawn.cohort import write_cohort
+from boneage.interval import load_calibration
+from boneage.learn.scales import TINY
+from boneage.networks import WEIGHTS, WeightsError, open_weights
 
 BONEAGE = Path(sys.executable).with_name('boneage')
 TERMS = 'boneage: For research and education only, no medical device.'
@@ -92,14 +94,21 @@ def test_odd_file_names(folder, boneage):
         assert (status, len(out), err) == (0, 1, [TERMS]) and out[0].startswith(name.replace('\n', ' '))
 
 
-@pytest.mark.parametrize('args, says', [
-    ('', 'Missing command'), ('asses hand.png', 'No such command'), ('assess --sex F', 'FILE'), ('assess hand.png', 'give --sex F or --sex M'),
-    ('assess hand.png --sex', "'--sex' requires an argument"), ('assess hand.png --sex X', 'give --sex F or --sex M'),
-    ('assess hand.png --sex F --jsno', '--jsno'), ('preprocess hand.png', '--out'), ('preprocess hand.png --out hand.png', '--out'),
-    ('preprocess hand.png other/hand.png --out out', 'are named hand'), ('preprocess hand.png hand_mask.png --out .', 'hand_mask.png would be overwritten'),
-    ('evaluate', 'DIR'), ('evaluate folder --ids hand.png', 'column id'), ('train', 'STAGE'), ('train bones folder --out run', 'bones'),
-    ('train age folder', '--out'), ('train segmentation cohort --out run --withheld ids.csv', '--annotations'),
-    ('train keypoints a b --out run --annotations c --withheld ids.csv', 'one data set')])
+USAGE = {  # a command and what the line about it says
+    '': 'Missing command', 'asses hand.png': 'No such command', 'assess --sex F': 'FILE',
+    'assess hand.png': 'give --sex F or --sex M', 'assess hand.png --sex': "'--sex' requires an argument",
+    'assess hand.png --sex X': 'give --sex F or --sex M', 'assess hand.png --sex F --jsno': '--jsno',
+    'preprocess hand.png': '--out', 'preprocess hand.png --out hand.png': '--out',
+    'preprocess hand.png other/hand.png --out out': 'are named hand',
+    'preprocess hand.png hand_mask.png --out .': 'hand_mask.png would be overwritten',
+    'evaluate': 'DIR', 'evaluate folder --ids hand.png': 'column id',
+    'train': 'Missing command', 'train bones folder --out run': 'bones', 'train age folder': '--out',
+    'train masks cohort --out run --withheld ids.csv': '--annotations',
+    'train points a b --out run --annotations c --withheld ids.csv': 'unexpected extra argument',
+    'export run': '--out', 'export hand.png --out run': 'is a file'}
+
+
+@pytest.mark.parametrize('args, says', USAGE.items())
 def test_usage(folder, boneage, args, says):
     """One line, exit status 2, nothing on stdout and nothing written."""
     Path('ids.csv').write_text('id\n1\n')
@@ -113,13 +122,14 @@ def test_usage(folder, boneage, args, says):
 @pytest.mark.parametrize('command', ['assess hand.png --sex F', 'preprocess hand.png --out out', 'evaluate folder'])
 def test_no_weights(folder, boneage, command):
     status, out, err = boneage(*command.split(), '--weights', 'folder')
-    assert status == 1 and out == [] and len(err) == 1 and 'folder: has no segmentation.safetensors' in err[0]
+    assert status == 1 and out == [] and len(err) == 1 and 'folder: has no reader.json' in err[0]
 
 
 def test_unexpected_error(folder, boneage, monkeypatch):
     def fail(*args, **options): raise RuntimeError('first line\nsecond line')
     monkeypatch.setattr('boneage.assessment.Assessor.examine', fail)
-    assert boneage('assess', 'hand.png', '--sex', 'F')[::2] == (1, ['boneage: RuntimeError: first line second line; BONEAGE_DEBUG=1 shows where'])
+    said = 'boneage: RuntimeError: first line second line; BONEAGE_DEBUG=1 shows where'
+    assert boneage('assess', 'hand.png', '--sex', 'F')[::2] == (1, [said])
     monkeypatch.setenv('BONEAGE_DEBUG', '1')
     with pytest.raises(RuntimeError): main(['assess', 'hand.png', '--sex', 'F'])
 
@@ -132,9 +142,11 @@ def test_interrupted(folder, boneage, monkeypatch):
 
 def test_preprocess(folder, boneage, hand):
     status, out, err = boneage('preprocess', 'missing.png', 'hand.png', 'black.png', '--out', 'new/stages')
-    assert (status, out, len(err)) == (1, [], 2) and err[0].startswith('boneage: missing.png: not preprocessed: no such file')
+    assert (status, out, len(err)) == (1, [], 2)
+    assert err[0].startswith('boneage: missing.png: not preprocessed: no such file')
     assert sorted(p.name for p in Path('new/stages').iterdir()) == ['hand.json', 'hand_mask.png', 'hand_registered.png']
-    mask, registered = (cv2.imread(f'new/stages/hand_{name}.png', cv2.IMREAD_UNCHANGED) for name in ('mask', 'registered'))
+    mask, registered = (cv2.imread(f'new/stages/hand_{name}.png', cv2.IMREAD_UNCHANGED)
+                        for name in ('mask', 'registered'))
     found = json.loads(Path('new/stages/hand.json').read_text())
     assert list(found) == ['file', 'keypoints', 'matrix', 'canvas', 'mirrored', 'doubt'] and found['file'] == 'hand.png'
     assert mask.shape == hand.mask.shape and set(np.unique(mask)) == {0, 255}
@@ -152,7 +164,8 @@ def test_evaluate(cohort, folder, boneage):
     status, out, _ = boneage('evaluate', cohort, '--json', '--out', 'new/predictions.csv')
     scores = json.loads(out[0])
     assert status == 0 and len(out) == 1 and scores['n'] == 6
-    assert list(scores) == ['n', 'n_refused', 'mae_months', 'mae_ci95', 'bias_months', 'median_baseline_mae_months', 'by_sex']
+    assert list(scores) == ['n', 'n_refused', 'mae_months', 'mae_ci95', 'bias_months', 'median_baseline_mae_months',
+                            'by_sex']
     assert {s for s in scores['by_sex']} == {'F', 'M'}
     predictions = pd.read_csv('new/predictions.csv', dtype={'id': str})
     assert len(predictions) == 6 and (~predictions.accepted).sum() == scores['n_refused']
@@ -173,6 +186,13 @@ def test_no_data_set(folder, boneage, command, name):
     assert (status, out, len(err)) == (1, [], 1) and err[0].startswith(f'boneage: {name}: ')
 
 
+@pytest.mark.parametrize('name', ['nowhere', 'folder'])
+def test_no_run(folder, boneage, name):
+    status, out, err = boneage('export', name, '--out', 'weights')
+    assert (status, out, len(err)) == (1, [], 1) and err[0].startswith(f'boneage: {name}: has no finished age network')
+    assert not Path('weights').exists()
+
+
 def test_check_data(cohort, folder, boneage):
     status, out, err = boneage('check-data', cohort)
     assert (status, err) == (0, []) and out[-1] == 'Nothing is wrong.'
@@ -186,28 +206,33 @@ def test_check_data(cohort, folder, boneage):
 def test_train(tmp_path, boneage):
     """A stage is trained, and the same command again has nothing to do."""
     cohort = write_cohort(tmp_path/'cohort', 24, 3)
-    command = 'train', 'segmentation', cohort, '--annotations', cohort, '--out', tmp_path/'run', '--scale', 'tiny'
+    command = 'train', 'masks', cohort, '--annotations', cohort, '--out', tmp_path/'run', '--scale', 'tiny'
     status, out, err = boneage(*command)
-    assert (status, out) == (0, []) and sum('epoch' in line for line in err) == TINY.mask_epochs
-    assert (tmp_path/'run/segmentation.safetensors').stat().st_size > 1e5
+    assert (status, out) == (0, []) and sum('masks' in line for line in err) >= TINY.mask.epochs, err
+    assert (tmp_path/'run/mask.onnx').stat().st_size > 1e5
     status, out, err = boneage(*command)
-    assert status == 0 and not any('epoch' in line for line in err)
+    assert status == 0 and len(err) < TINY.mask.epochs, err
 
 
 def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
     """By default a thousand of 12,611, in proportion; else those of the file."""
     calls = []
-    monkeypatch.setattr('boneage.grid.train_age', lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setattr('boneage.learn.grid.train_age', lambda *args, **options: calls.append((args, options)))
     (folder/'large/images').mkdir(parents=True)
     (folder/'large/images/0.png').write_bytes((folder/'hand.png').read_bytes())
-    (folder/'large/labels.csv').write_text('id,boneage,male\n' + ''.join(f'{i},{i % 200 + 1},{i % 2}\n' for i in range(1262)))
+    rows = ''.join(f'{i},{i % 200 + 1},{i % 2}\n' for i in range(1262))
+    (folder/'large/labels.csv').write_text(f'id,boneage,male\n{rows}')
     Path('ids.csv').write_text('id\n007\n')
     assert boneage('train', 'age', 'large', cohort, '--out', 'run')[0] == 0
     assert boneage('train', 'age', 'large', '--out', 'run', '--withheld', 'ids.csv', '--scale', 'paper',
-                   '--recipe', 'one-cycle', '--only', 'B-male', '--only', 'C-both-reg')[0] == 0
+                   '--recipe', 'one-cycle', '--only', 'B-male', '--only', 'C-both-reg', '--epochs', '3',
+                   '--start')[0] == 0
     (args, default), (_, given) = calls
-    assert args == ([Path('large'), cohort], Path('run')) and len(default['leave_out']) == 100 and default['scale'].name == 'laptop'
+    assert args == ([Path('large'), cohort], Path('run')) and len(default['leave_out']) == 100
+    assert default['scale'].name == 'laptop'
     assert default['recipe'].name == 'paper' and len(default['cells']) == 18 and given['recipe'].name == 'one-cycle'
+    assert default['start'] is None and given['start'] == WEIGHTS, '--start without a folder: the shipped weights'
+    assert default['scale'].age.epochs == 20 and given['scale'].age.epochs == 3
     assert [c.name[:8] for c in given['cells']] == ['C-both-r', 'B-male-r', 'B-male-e']
     status, _, err = boneage('train', 'age', 'large', '--out', 'run', '--only', 'D')
     assert status == 2 and len(err) == 1 and '--only D' in err[0] and len(calls) == 2
@@ -216,11 +241,13 @@ def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
 
 def test_demo(boneage, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr('boneage.demo.run_demo', asked.append)
+    monkeypatch.setattr('boneage.learn.demo.run_demo', asked.append)
     assert boneage('demo', '--out', tmp_path/'demo')[0] == 0 and asked == [tmp_path/'demo']
 
 
-@pytest.mark.parametrize('command', ['', 'assess', 'batch', 'preprocess', 'evaluate', 'calibrate', 'check-data', 'train', 'demo'])
+@pytest.mark.parametrize('command',
+                         ['', 'assess', 'batch', 'preprocess', 'evaluate', 'calibrate', 'check-data', 'train',
+                          'train masks', 'train points', 'train age', 'export', 'demo'])
 def test_help(boneage, command):
     status, out, err = boneage(*command.split(), '--help')
     assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)
@@ -230,10 +257,13 @@ def test_beside_age(folder, boneage):
     """The child's age gives a difference, a score and a word; outside the reference it gives the difference and why."""
     def score(*args): return json.loads(boneage('assess', 'hand.png', '--sex', 'F', '--json', *args)[1][0])
     plain, beside, grown = score(), score('--age-months', 100), score('--age-months', 230)
-    assert plain['age_months'] is plain['difference_months'] is plain['deviation_score'] is None and plain['maturity'] == ''
-    assert beside['difference_months'] == round(beside['bone_age_months'] - 100, 1) and beside['maturity'] in ('delayed', 'within', 'advanced')
-    assert (beside['deviation_score'] < 0) == (beside['difference_months'] < 0)
-    assert grown['deviation_score'] is None and 'no reference' in grown['maturity'] and grown['difference_months'] < 0
+    assert plain['age_months'] is plain['difference_months'] is plain['standard_deviation_score'] is None
+    assert plain['maturity'] == ''
+    assert beside['difference_months'] == round(beside['bone_age_months'] - 100, 1)
+    assert beside['maturity'] in ('delayed', 'within', 'advanced')
+    assert (beside['standard_deviation_score'] < 0) == (beside['difference_months'] < 0)
+    assert grown['standard_deviation_score'] is None and 'no reference' in grown['maturity']
+    assert grown['difference_months'] < 0
     assert 'beside the age of 100' in boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '100')[1][0]
     assert boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '-1')[0] == 2
 
@@ -248,35 +278,43 @@ def test_dicom(folder, boneage, hand):
         status, out, err = boneage('assess', *args, '--json')
         return status, [json.loads(line) for line in out], err
     status, (found,), _ = assess('hand.dcm', '--dicom', 'reports')
-    assert status == 0 and (found['sex'], found['sex_from'], found['age_months'], found['age_from']) == ('F', 'PatientSex', 108, 'PatientBirthDate')
+    assert status == 0
+    said = found['sex'], found['sex_from'], found['age_months'], found['age_from']
+    assert said == ('F', 'PatientSex', 108, 'PatientBirthDate')
     assert found['difference_months'] == round(found['bone_age_months'] - 108, 1)
     _, (given,), _ = assess('hand.dcm', '--sex', 'M', '--age-months', 100)
     assert (given['sex'], given['sex_from'], given['age_months'], given['age_from']) == ('M', 'given', 100, 'given')
     status, (nobody,), err = assess('nobody.dcm', '--dicom', 'reports')
     assert status == 1 and nobody['sex'] == '' and 'give the sex' in nobody['reason'] and len(err) == 1
     report = read_report('reports/hand_report.dcm')
-    assert report['XR Bone age'] == (found['bone_age_months'], 'mo') and (report['study'], report['source']) == (source.StudyInstanceUID, source.SOPInstanceUID)
+    assert report['XR Bone age'] == (found['bone_age_months'], 'mo')
+    assert (report['study'], report['source']) == (source.StudyInstanceUID, source.SOPInstanceUID)
     picture = pydicom.dcmread('reports/hand_picture.dcm')
     assert picture.StudyInstanceUID == source.StudyInstanceUID and picture.pixel_array.std() > 0
     assert sorted(f.name for f in Path('reports').iterdir()) == ['hand_picture.dcm', 'hand_report.dcm']
     write_dicom('bare.dcm', hand.picture)
     status, _, err = assess('bare.dcm', 'hand.dcm', '--sex', 'F', '--dicom', 'more')
-    assert status == 1 and len(err) == 1 and 'has no StudyInstanceUID' in err[0] and len(list(Path('more').iterdir())) == 2, 'the next file is not lost'
-    assert boneage('assess', 'hand.dcm')[1][0].startswith('hand.dcm: ') and 'girl (PatientSex)' in boneage('assess', 'hand.dcm')[1][0]
+    assert status == 1 and len(err) == 1 and 'has no StudyInstanceUID' in err[0]
+    assert len(list(Path('more').iterdir())) == 2, 'the next file is not lost'
+    assert boneage('assess', 'hand.dcm')[1][0].startswith('hand.dcm: ')
+    assert 'girl (PatientSex)' in boneage('assess', 'hand.dcm')[1][0]
 
 
 def test_report(folder, boneage):
     """One page for all, the refused with their reasons; it names no file."""
-    assert boneage('assess', 'hand.png', 'cut.png', '--sex', 'F', '--age-months', 100, '--report', 'out/report.html')[0] == 1
+    assert boneage('assess', 'hand.png', 'cut.png', '--sex', 'F', '--age-months', 100, '--report',
+                   'out/report.html')[0] == 1
     page = Path('out/report.html').read_text()
-    assert page.count('<section>') == 2 and page.count('<img') == 3 and 'Not assessed' in page and 'cut short' in page and 'standard deviations' in page
+    assert page.count('<section>') == 2 and page.count('<img') == 3 and 'Not assessed' in page and 'cut short' in page
+    assert 'standard deviations' in page
     assert not any(name in page for name in ('hand.png', 'cut.png', str(folder)))
 
 
 def test_level(folder, boneage):
     """A higher level is wider; one that cannot be promised is a usage error before anything is assessed."""
     def width(level):
-        low, high = json.loads(boneage('assess', 'hand.png', '--sex', 'F', '--json', '--level', level)[1][0])['interval_months']
+        low, high = json.loads(boneage('assess', 'hand.png', '--sex', 'F', '--json', '--level',
+                                       level)[1][0])['interval_months']
         return high - low
     assert width('.5') < width('.9') < width('.95')
     for level in ('1', '0', '0.9999'):
@@ -288,7 +326,8 @@ def test_batch(cohort, folder, boneage):
     """Each radiograph once, though the run was killed; a row with its reason for what is refused."""
     children = pd.read_csv(cohort/'labels.csv', dtype={'id': str})
     files = {f.stem: f for f in (cohort/'images').iterdir()}
-    pd.DataFrame(dict(file=[str(files[i]) for i in children.id], sex=children.male.map({True: 'M', False: 'F'}))).to_csv('children.csv', index=False)
+    pd.DataFrame(dict(file=[str(files[i]) for i in children.id],
+                      sex=children.male.map({True: 'M', False: 'F'}))).to_csv('children.csv', index=False)
     command = ['batch', 'children.csv', str(folder/'*.png'), '--sex', 'F', '--out', 'out/table.csv']
     process = subprocess.Popen([BONEAGE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     table = Path('out/table.csv')
@@ -299,7 +338,8 @@ def test_batch(cohort, folder, boneage):
     killed = table.read_bytes().count(b'\n') - 1
     status, out, err = boneage(*command)
     rows = pd.read_csv(table, dtype={'reason': str}, keep_default_na=False)
-    assert status == 1 and 2 <= killed and rows.file.is_unique and len(rows) == len(children) + len(list(folder.glob('*.png')))
+    assert status == 1 and 2 <= killed and rows.file.is_unique
+    assert len(rows) == len(children) + len(list(folder.glob('*.png')))
     assert (rows.accepted == (rows.reason == '')).all() and rows.accepted.any() and not rows.accepted.all()
     assert dict(zip(rows.file, rows.sex))[str(files[children.id[0]])] == ('M' if children.male[0] else 'F')
     assert boneage(*command)[0] == 0 and len(pd.read_csv(table)) == len(rows), 'a finished table is left as it is'
@@ -309,21 +349,23 @@ def test_batch(cohort, folder, boneage):
 
 
 def test_calibrate(tmp_path, boneage):
-    """Intervals of a folder's own weights; beside other weights there are none."""
-    for file in WEIGHTS.glob('*.safetensors'): shutil.copy(file, tmp_path)
+    """Intervals of a folder's own weights; those of other weights are an error."""
+    weights = Path(shutil.copytree(WEIGHTS, tmp_path/'weights'))
     rng = np.random.default_rng(0)
     age = rng.uniform(10, 210, 90)
-    table = pd.DataFrame(dict(id=range(90), male=True, boneage=age, predicted=age + rng.normal(0, 9, 90), accepted=True, reason=''))
+    table = pd.DataFrame(dict(id=range(90), male=True, boneage=age, predicted=age + rng.normal(0, 9, 90),
+                              accepted=True, reason=''))
     table.to_csv(tmp_path/'p.csv', index=False)
-    assert boneage('calibrate', tmp_path/'p.csv', '--weights', tmp_path)[0] == 0
-    assert json.loads((tmp_path/'calibration.json').read_text())['weights'] == digest_of(tmp_path/'age.safetensors')
-    assert load_calibration(tmp_path, digest_of(tmp_path/'age.safetensors')) and load_calibration(tmp_path, 'another') is None
-    (tmp_path/'calibration.json').write_text('{}')
-    with pytest.raises(WeightsError, match='is no calibration'): load_calibration(tmp_path, '')
+    assert boneage('calibrate', tmp_path/'p.csv', '--weights', weights)[0] == 0
+    opened = open_weights(weights)
+    assert len(load_calibration(opened).error) == 90 and load_calibration(opened).reader == opened.digest
     table.head(9).to_csv(tmp_path/'few.csv', index=False)
-    for bad in ('few.csv', 'age.safetensors', 'missing.csv'):
-        status, out, err = boneage('calibrate', tmp_path/bad, '--weights', tmp_path)
+    for bad in ('few.csv', 'weights/mask.onnx', 'missing.csv'):
+        status, out, err = boneage('calibrate', tmp_path/bad, '--weights', weights)
         assert status == 2 and not out and len(err) == 1, err
+    assert len(load_calibration(opened).error) == 90, 'what cannot be used is not written'
+    (weights/'calibration.json').write_text((weights/'calibration.json').read_text().replace(opened.digest, 64 * '0'))
+    with pytest.raises(WeightsError, match='is of other weights'): load_calibration(opened)
 
 
 # The installed command
@@ -334,14 +376,16 @@ def test_version():
 
 
 def test_installed(folder):
-    done = subprocess.run([BONEAGE, 'assess', 'cut.png', 'hand.png', '--sex', 'F', '--json'], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([BONEAGE, 'assess', 'cut.png', 'hand.png', '--sex', 'F', '--json'], capture_output=True,
+                          text=True, timeout=120)
     assert done.returncode == 1 and [json.loads(line)['accepted'] for line in done.stdout.splitlines()] == [False, True]
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_reader_gone(cohort):
     """`boneage ... | head` ends without a word."""
-    process = subprocess.Popen([BONEAGE, 'check-data', cohort], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([BONEAGE, 'check-data', cohort], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
     process.stdout.close()
     assert process.stderr.read() == ''
     process.wait(60)

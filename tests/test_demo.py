@@ -9,28 +9,30 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-import boneage.demo as demo
-from boneage.data import TINY, check_data, read_labels, split_withheld
-from boneage.evaluation import COLUMNS
+import boneage.learn.demo as demo
+from boneage.learn.data import Event, check_data, read_labels, split_withheld
+from boneage.learn.evaluation import COLUMNS
+from boneage.learn.scales import TINY
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The stages replaced by ones that write a weights file, log an epoch, and remember what they were given."""
+    """The stages replaced by ones that leave what they would, tell of an epoch, and remember what they were given."""
     calls = {}
-    def stage(name):
-        def train(*args, out, log, leave_out, scale):
+    def stage(name, result):
+        def train(*args, progress, leave_out, scale, cells=(), **kwargs):
             calls[name] = args, set(leave_out), scale
-            out.mkdir(exist_ok=True)
-            (out/f'{name}.safetensors').touch()
-            log('epoch 2/2: train_loss 0.5, valid_loss 0.5, mae_months 20.5')
+            file = args[-1]/result.format(*(cell.name for cell in cells))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+            progress(Event(name, 2, 2, 'train_loss 0.5, valid_loss 0.5, mae_months 20.5'))
         return train
-    segmentation, keypoints, age = map(stage, ('segmentation', 'keypoints', 'age'))
-    monkeypatch.setattr(demo, 'train_segmentation', lambda folder, notes, out, **k: segmentation(folder, notes, out=out, **k))
-    monkeypatch.setattr(demo, 'train_keypoints', lambda folder, points, out, **k: keypoints(folder, points, out=out, **k))
-    monkeypatch.setattr(demo, 'train_age', lambda folders, out, recipe, cells, **k: age(*folders, *cells, out=out, **k))
-    monkeypatch.setattr(demo, 'register_datasets', lambda folders, pre, out, log: log('registered 24 of 24'))
-    monkeypatch.setattr(demo.Preprocessor, 'load', lambda folder: None)
+    monkeypatch.setattr(demo, 'train_masks', stage('masks', 'mask.onnx'))
+    monkeypatch.setattr(demo, 'train_points', stage('points', 'points.onnx'))
+    monkeypatch.setattr(demo, 'train_age', stage('age', 'age/{}/predictions.csv'))
+    monkeypatch.setattr(demo, 'register_datasets', lambda folders, registrar, out, tell: tell(Event('register', 2, 2)))
+    monkeypatch.setattr(demo.Registrar, 'load', lambda folder, canvas, threads: None)
+    monkeypatch.setattr(demo, 'write_reader', lambda run, out: calls.update(export=(run, out)))
     return calls
 
 
@@ -59,12 +61,13 @@ def test_another_cohort_is_not_overwritten(tmp_path, n, seed):
 
 
 def test_withheld_reach_no_stage(tmp_path, calls, quiet):
-    out, scale = tmp_path, replace(TINY, age_epochs=2)
+    out, scale = tmp_path, replace(TINY, age=replace(TINY.age, epochs=2))
     labels = read_labels(demo.draw_demo_cohort(out, 24, seed=3)/'labels.csv')
     withheld = set(split_withheld(labels, 4))
     demo.annotate(out, [i for i in labels.id if i not in withheld])
-    with demo.progress_bars() as bars: demo.train_demo(out, withheld, scale, bars)
-    assert list(calls) == ['segmentation', 'keypoints', 'age']
+    with demo.progress_bars() as bars: assert demo.train_demo(out, withheld, scale, bars) == out/'weights'
+    assert calls.pop('export') == (out/'run', out/'weights')
+    assert list(calls) == ['masks', 'points', 'age']
     for _, left_out, used in calls.values(): assert left_out == withheld and used == scale
     outlined = {f.stem for f in (out/'annotations/masks').iterdir()}
     assert len(outlined) == 4 and not outlined & withheld
@@ -75,18 +78,19 @@ def test_trained_stages_are_skipped(tmp_path, calls, quiet):
     for again in (False, True):
         calls.clear()
         with demo.progress_bars() as bars: demo.train_demo(tmp_path, set(), TINY, bars)
-        assert len(calls) == (0 if again else 3)
-    (tmp_path/'run/age.safetensors').unlink()
+        assert list(calls) == (['export'] if again else ['masks', 'points', 'age', 'export'])
+    calls.clear()
+    next(tmp_path.glob('run/age/*/predictions.csv')).unlink()
     with demo.progress_bars() as bars: demo.train_demo(tmp_path, set(), TINY, bars)
-    assert list(calls) == ['age']
+    assert list(calls) == ['age', 'export']
     assert 'mae_months 20.5' in quiet.getvalue() and 'done before' in quiet.getvalue()
 
 
 def test_table_has_the_floor(tmp_path):
     rng = np.random.default_rng(0)
     ages = rng.integers(10, 200, 50)
-    predictions = pd.DataFrame(dict(id=np.arange(50).astype(str), male=ages % 2 == 0, boneage=ages, predicted=ages + 3.))
-    predictions = predictions.assign(accepted=True, reason='')[list(COLUMNS)]
+    predictions = pd.DataFrame(dict(id=np.arange(50).astype(str), male=ages % 2 == 0, boneage=ages))
+    predictions = predictions.assign(predicted=ages + 3., accepted=True, reason='')[list(COLUMNS)]
     table = demo.demo_table(predictions)
     assert list(table.MAE)[0] == '3.00' and float(table.MAE.iloc[1]) > 30
     text = io.StringIO()

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
 NOTEBOOKS = sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
-each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS, ids=lambda p: p.relative_to(NBS).with_suffix('').as_posix())
+each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS,
+                                        ids=lambda p: p.relative_to(NBS).with_suffix('').as_posix())
 
-MAX_LINES, MAX_BYTES = 40, 1_000_000
+MAX_LINES, MAX_WIDTH, MAX_BYTES = 40, 120, 1_000_000
+LINK = re.compile(r'\[[^]]+\]\(([^)]+)\)')
 # an absolute path of some machine; the slash of a web address or of a relative path has a letter or a dot before it
 MACHINE_PATH = re.compile(r'(?<![\w.:/-])(/(home|root|tmp|Users|usr|opt|mnt|var|srv|data|work\w*)/|[A-Z]:\\)[^\s\'"]*')
 
@@ -32,6 +35,19 @@ def nbdev(command):
 
 
 def cells(notebook): return json.loads(notebook.read_text(encoding='utf-8'))['cells']
+
+
+def is_exported(cell): return cell['cell_type'] == 'code' and ''.join(cell['source']).startswith('#| export')
+
+
+def pages(contents):
+    """The notebooks of the sidebar, in its order."""
+    for item in contents:
+        if isinstance(item, str): yield NBS/item
+        else: yield from pages(item['contents'])
+
+
+ORDER = list(pages(yaml.safe_load((NBS/'sidebar.yml').read_text())['website']['sidebar']['contents']))
 
 
 def output_text(cell):
@@ -57,11 +73,39 @@ def test_readable(notebook):
     """Short cells, a file that can be reviewed, no path of the machine it ran on."""
     assert notebook.stat().st_size <= MAX_BYTES, f'{notebook.name} is over {MAX_BYTES} bytes: fewer or smaller figures'
     for i, cell in enumerate(cells(notebook)):
-        lines = len(''.join(cell['source']).splitlines())
-        if cell['cell_type'] == 'code': assert lines <= MAX_LINES, f'cell {i} has {lines} lines'
+        lines = ''.join(cell['source']).splitlines()
+        if cell['cell_type'] == 'code': assert len(lines) <= MAX_LINES, f'cell {i} has {len(lines)} lines'
+        if is_exported(cell):
+            wide = [line for line in lines if len(line) > MAX_WIDTH]
+            assert not wide, f'cell {i} is exported and wider than {MAX_WIDTH} columns: {wide[0]}'
         for text in output_text(cell):
             found = MACHINE_PATH.search(text)
             assert not found, f'the output of cell {i} names a path of a machine: {found[0]}'
+
+
+def test_sidebar_is_whole():
+    """Every notebook has its place in the sidebar, once."""
+    assert sorted(ORDER) == NOTEBOOKS
+
+
+@pytest.mark.parametrize('before, notebook, after',
+                         [(b, n, a) for b, n, a in zip(ORDER, ORDER[1:], [*ORDER[2:], None])],
+                         ids=[n.relative_to(NBS).with_suffix('').as_posix() for n in ORDER[1:]])
+def test_neighbours_are_linked(before, notebook, after):
+    """The links before and after a lesson are those of the sidebar."""
+    text = '\n'.join(''.join(c['source']) for c in cells(notebook) if c['cell_type'] == 'markdown')
+    for words, neighbour in (('Before it: ', before), ('After it: ', after)):
+        if neighbour is None: continue
+        assert words in text, f'{notebook.name} says nothing of what is {words.lower()}'
+        link = LINK.search(text, text.index(words))[1]
+        assert (notebook.parent/link).resolve() == neighbour.resolve(), f'{notebook.name}: {words}{link}'
+
+
+def test_exported_cells_are_short():
+    """Half of them have at most 10 lines."""
+    exported = [cell for notebook in NOTEBOOKS for cell in cells(notebook) if is_exported(cell)]
+    lengths = [len(''.join(cell['source']).splitlines()) - 1 for cell in exported]
+    assert sorted(lengths)[len(lengths) // 2] <= 10
 
 
 def test_index_is_linked():
@@ -78,7 +122,7 @@ def test_clean(checkout):
 
 def test_export_in_step(checkout):
     """The modules are what the notebooks export, no more and no less."""
-    for module in (checkout/'boneage').glob('[!_]*.py'): module.unlink()
+    for module in (checkout/'boneage').rglob('[!_]*.py'): module.unlink()
     (checkout/'boneage/_modidx.py').unlink(missing_ok=True)
     run(nbdev('export'), cwd=checkout)
     stale = differences(ROOT/'boneage', checkout/'boneage', '**/*.py')

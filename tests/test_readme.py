@@ -24,7 +24,8 @@ def test_command(line, hand, tmp_path):
     if program == 'make': command = [program, '--dry-run', *args]
     else: command = [Path(sys.executable).with_name(Path(program).name), *args]
     cv2.imwrite(str(tmp_path/'hand.png'), hand.picture)
-    done = subprocess.run(command, cwd=ROOT if program == 'make' else tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT if program == 'make' else tmp_path, capture_output=True, text=True,
+                          timeout=120)
     assert done.returncode == 0 and done.stdout, done.stderr
 
 
@@ -33,7 +34,8 @@ def test_row(row):
     """A command of the table exists and has the options that its row names."""
     command = re.match(r'\| `boneage ([\w-]+)', row)[1]
     options = re.findall(r'--[\w-]+', row)
-    done = subprocess.run([Path(sys.executable).with_name('boneage'), command, '--help'], capture_output=True, text=True, timeout=60,
+    done = subprocess.run([Path(sys.executable).with_name('boneage'), command, '--help'], capture_output=True,
+                          text=True, timeout=60,
                           env={'COLUMNS': '200', 'PATH': '', 'NO_COLOR': '1'})
     assert done.returncode == 0, done.stderr
     assert all(option in done.stdout for option in options), options

@@ -4,10 +4,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from boneage.assessment import Assessment
+from boneage.clinic.serve import add_service
 
 pytestmark = pytest.mark.xdist_group('serve')  # one server
 
@@ -53,8 +59,32 @@ def test_page(server, browser, hand, tmp_path):
         page.wait_for_timeout(250)
     assert 'hand.png: ' in said and ' months (' in said and 'notes.txt: not assessed: is not a picture' in said
     assert 'beside the age' not in said
-    assert 'Not assessed' in page.frame_locator('iframe[title=report]').locator('body').inner_text()
+    report = page.frame_locator('iframe[title=report]').locator('body')
+    assert 'Not assessed' in report.inner_text() and 'occlusion maps' in report.inner_text()
+    assert report.locator('img').evaluate_all('found => found.map(img => img.naturalWidth > 200)') == [True] * 3
     page.get_by_text('bone_age_report').first.wait_for(timeout=20_000)
     assert all(url.startswith((server, 'data:', 'blob:', 'about:')) for url in asked), asked
     assert not wrong, wrong
     page.screenshot(path=str(tmp_path/'page.png'), full_page=True)
+
+
+class Slow:
+    """In place of an `Assessor`: keeps count of how many radiographs it has in hand."""
+    now = most = 0
+
+    def assess(self, file, sex, age_months=None, level=.9):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(.05)
+        self.now -= 1
+        return Assessment(str(file), sex, False, 'a reason', None, None, 'slow')
+
+
+def test_one_at_a_time():
+    """Whoever asks waits for those before, and everyone gets the answer to the own file."""
+    app, slow = FastAPI(), Slow()
+    add_service(app, slow)
+    client = TestClient(app)
+    def ask(n): return client.post('/assess', files=dict(file=(f'{n}.png', b'x')), data=dict(sex='F')).json()['file']
+    with ThreadPoolExecutor(6) as pool: assert list(pool.map(ask, range(12))) == [f'{n}.png' for n in range(12)]
+    assert slow.most == 1

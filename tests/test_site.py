@@ -1,4 +1,4 @@
-"""The documentation site: every link leads somewhere, nothing comes from another host, and a browser shows every page."""
+"""The documentation site: every link leads somewhere, nothing comes from another host, a browser shows every page."""
 import functools
 import http.server
 import json
@@ -9,6 +9,7 @@ import threading
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from conftest import copy_checkout
 
@@ -23,7 +24,8 @@ STYLE_FROM_ELSEWHERE = re.compile(r'(?:@import|url\()[\s\'"(url]*(?:https?:)?//[
 
 def stamps(folder):
     """When every file under a folder was last written."""
-    return {p.relative_to(folder).as_posix(): p.lstat().st_mtime_ns for p in folder.rglob('*') if p.is_file() and '__pycache__' not in p.parts}
+    files = (p for p in folder.rglob('*') if p.is_file() and '__pycache__' not in p.parts)
+    return {p.relative_to(folder).as_posix(): p.lstat().st_mtime_ns for p in files}
 
 
 @pytest.fixture(scope='module')
@@ -32,9 +34,11 @@ def built(tmp_path_factory):
     checkout = copy_checkout(tmp_path_factory.mktemp('site')/'checkout')
     before = stamps(checkout)
     done = subprocess.run([sys.executable, 'tools/docs.py'], cwd=checkout, timeout=400, text=True, capture_output=True)
-    if not (checkout/'_docs').is_dir(): pytest.fail(done.stdout + done.stderr, pytrace=False)  # a broken link is for test_links to tell
+    # a broken link is for test_links to tell
+    if not (checkout/'_docs').is_dir(): pytest.fail(done.stdout + done.stderr, pytrace=False)
     after = stamps(checkout)
-    return checkout/'_docs', {n for n in before.keys() | after.keys() if before.get(n) != after.get(n) and not n.startswith('_docs/')}
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    return checkout/'_docs', {name for name in changed if not name.startswith('_docs/')}
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +48,8 @@ def site(built): return built[0]
 @pytest.fixture(scope='module')
 def pages(site):
     """Every page, parsed, by its path in the site."""
-    return {p.relative_to(site).as_posix(): BeautifulSoup(p.read_text(encoding='utf-8'), 'html.parser') for p in sorted(site.rglob('*.html'))}
+    def parsed(page): return BeautifulSoup(page.read_text(encoding='utf-8'), 'html.parser')
+    return {page.relative_to(site).as_posix(): parsed(page) for page in sorted(site.rglob('*.html'))}
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +69,9 @@ def server(site):
         server.shutdown()
 
 
-def page_name(notebook): return re.sub(r'^\d+[a-z]?_', '', notebook.stem) + '.html'
+def page_name(listed):
+    """The page of a notebook as nbs/sidebar.yml lists it: without the number, in the same folder."""
+    return re.sub(r'(^|/)\d+_', r'\1', listed.removesuffix('.ipynb')) + '.html'
 
 
 def watched(browser, viewport, address):
@@ -79,17 +86,23 @@ def watched(browser, viewport, address):
     return page, wrong
 
 
-def test_only_the_site_is_written(built):
-    assert built[1] <= {'nbs/sidebar.yml'}  # nbdev's own, and ignored by git
+def test_only_the_site_is_written(built): assert not built[1]
 
 
 def test_every_notebook_has_its_page_in_order(site, pages):
+    """The sidebar is that of nbs/sidebar.yml, titles of sections and all."""
     nbs = site.parent/'nbs'
-    stages, tutorials = (sorted(folder.glob('[!_]*.ipynb')) for folder in (nbs, nbs/'tutorials'))
-    wanted = ['index.html'] + [page_name(p) for p in stages if p.stem != 'index'] + [f'tutorials/{page_name(p)}' for p in tutorials]
-    shown = [a['href'].removeprefix('./') for a in pages['index.html'].select('#quarto-sidebar .sidebar-item a[href]') if a['href'] != '#']
-    assert shown == wanted
+    contents = yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
+    sections = [item for item in contents if isinstance(item, dict)]
+    wanted = [page_name(name) for item in contents for name in (item['contents'] if isinstance(item, dict) else [item])]
+    sidebar = pages['index.html'].select_one('#quarto-sidebar')
+    shown = [a['href'].removeprefix('./') for a in sidebar.select('.sidebar-item a[href]')]
+    assert [href for href in shown if not href.startswith('#')] == wanted
+    headings = sidebar.select('.sidebar-item-section > .sidebar-item-container .menu-text')
+    assert [heading.get_text(strip=True) for heading in headings] == [section['section'] for section in sections]
     assert {name for name in pages if not name.startswith('source/')} == set(wanted)
+    notebooks = {p.relative_to(nbs).as_posix() for p in nbs.rglob('[!_]*.ipynb') if '.ipynb_checkpoints' not in p.parts}
+    assert set(wanted) == {page_name(name) for name in notebooks}
 
 
 def test_links(site, pages, places):
@@ -101,9 +114,17 @@ def test_links(site, pages, places):
         url = urlsplit(urljoin(ADDRESS + name, href))
         if url.netloc != urlsplit(ADDRESS).netloc: continue
         target, place = unquote(url.path)[1:] or 'index.html', unquote(url.fragment)
-        if not (site/target).is_file() or place and place not in places.get(target, ()): broken.append(f'{name} -> {href}')
+        is_there = (site/target).is_file() and (not place or place in places.get(target, ()))
+        if not is_there: broken.append(f'{name} -> {href}')
     assert not broken, '\n'.join(sorted(set(broken)))
     assert len(links) > 1000
+
+
+def test_no_link_is_left_as_text(pages):
+    """Markdown's links, links within links too, became links."""
+    left = [f'{name}: {tag.text}' for name, page in pages.items() for tag in page.select('main p, main li, main td')
+            if re.search(r'\]\([\w./-]+\.(?:ipynb|html|md)', tag.text)]
+    assert not left, '\n'.join(left)
 
 
 def test_every_export_is_documented_with_its_source(places):
@@ -115,8 +136,10 @@ def test_every_export_is_documented_with_its_source(places):
             if '.' in name or name.startswith('_'): continue
             page, _, place = address.partition('#')
             assert place in places[page], f'{page} has no {name}'
-            source, _, line = places[page][place].find_previous('a', string='source')['href'].partition('#')
-            assert re.search(rf'(def|class) {name}\b', places[source][line].text), f'{page}: the source link of {name}'
+            url = urlsplit(urljoin(ADDRESS + page, places[page][place].find_previous('a', string='source')['href']))
+            assert url.path == f'/source/{module.removeprefix("boneage.").replace(".", "/")}.html'
+            line = places[url.path[1:]][url.fragment]
+            assert re.search(rf'(def|class) {name}\b', line.text), f'{page}: the source link of {name}'
 
 
 def elsewhere(name, url):
@@ -128,11 +151,13 @@ def test_nothing_from_another_host(site, pages):
     """No script, style, font or picture of another host, and no formula that waits for a script."""
     loaded = [(name, tag.get(attribute)) for name, page in pages.items() for tag in page.select(LOADED)
               for attribute in ('src', 'srcset', 'poster', 'data', 'href') if tag.get(attribute)]
-    styles = [p.read_text(encoding='utf-8') for p in site.rglob('*.css')] + [s.text for page in pages.values() for s in page.find_all('style')]
+    styles = [p.read_text(encoding='utf-8') for p in site.rglob('*.css')]
+    styles += [style.text for page in pages.values() for style in page.find_all('style')]
     assert len(loaded) > len(pages) and styles
-    foreign = [f'{name}: {url}' for name, url in loaded if elsewhere(name, url)] + [url for s in styles for url in STYLE_FROM_ELSEWHERE.findall(s)]
+    foreign = [f'{name}: {url}' for name, url in loaded if elsewhere(name, url)]
+    foreign += [url for style in styles for url in STYLE_FROM_ELSEWHERE.findall(style)]
     assert not foreign, '\n'.join(foreign)
-    assert pages['segmentation.html'].select('math[display=block] munderover')
+    assert pages['learning/masks.html'].select('math[display=block] munderover')
     assert not [name for name, page in pages.items() if page.find(class_='math')]
 
 
@@ -148,8 +173,10 @@ def test_pages_in_a_browser(pages, server, browser, viewport):
     page, wrong = watched(browser, viewport, server)
     for name in pages:
         page.goto(server + name)
-        if page.evaluate('document.scrollingElement.scrollWidth > innerWidth'): wrong.append(f'{name}: wider than the window')
-        if not page.evaluate('[...document.images].every(i => i.complete && i.naturalWidth)'): wrong.append(f'{name}: a picture is not shown')
+        is_wide = page.evaluate('document.scrollingElement.scrollWidth > innerWidth')
+        if is_wide: wrong.append(f'{name}: wider than the window')
+        is_whole = page.evaluate('[...document.images].every(i => i.complete && i.naturalWidth)')
+        if not is_whole: wrong.append(f'{name}: a picture is not shown')
     assert not wrong, '\n'.join(wrong)
 
 

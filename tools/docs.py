@@ -1,5 +1,5 @@
-"""Build the documentation site into _docs without Quarto and without the network: nbdev prepares the notebooks, smalldocs
-renders them by the same _quarto.yml that `nbdev-docs` takes. Pages load nothing from another host."""
+"""Build the documentation site into _docs without Quarto and without the network: nbdev prepares the notebooks,
+smalldocs renders them by the same _quarto.yml that `nbdev-docs` takes. Pages load nothing from another host."""
 import html
 import os
 import re
@@ -10,7 +10,6 @@ from pathlib import Path
 import nbdev.serve
 from latex2mathml.converter import convert
 from nbdev.processors import FilterDefaults, exec_show_docs
-from nbdev.quarto import nbdev_sidebar
 from smalldocs.config import BuildError, ConfigError
 from smalldocs.site import build
 
@@ -18,13 +17,27 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS, SITE = ROOT/'nbs', ROOT/'_docs'
 EXPORTS = {'export', 'exports', 'exporti'}
 # nbdev names pages without the number that orders notebooks
-NUMBER = re.compile(r'^\d+[a-z]?_')
-LINK = re.compile(r'\]\((?:nbs/)?((?:\.\./|\w+/)*)(?:\d+[a-z]?_)?(\w+\.ipynb)')
-SOURCE = re.compile(r'\]\([^)\s]*/blob/\w+/boneage/(\w+)\.py#L(\d+)\)')
+NUMBER = re.compile(r'^\d+_')
+LINK = re.compile(r'\]\((?:nbs/)?((?:\.\./|\w+/)*)(?:\d+_)?(\w+\.ipynb)')
+# nbdev links names of the reference also where the text of a link holds them
+NAMED = r'\[(`[^`\n]+`)\]\([^)\s]*\)'
+OUTER = re.compile(rf'\[((?:[^\[\]\n]|{NAMED})*)\]\(')
+LISTED = re.compile(r'(- (?:\w+/)*)\d+_')
+SOURCE = re.compile(r'\]\([^)\s]*/blob/\w+/boneage/([\w/]+)\.py#L(\d+)\)')
 MATH = re.compile(r'<span class="math (?:inline|display)">\\([(\[])(.*?)\\[)\]]</span>', re.S)
 # what a page or a style would load from another host: KaTeX, the fonts of a theme
 ELSEWHERE = re.compile(r'<(?:link|script)[^>]*https?://[^>]*/katex[^>]*>(?:</script>)?\s*|@import url\([^)]*//[^)]*\);')
-SOURCE_PAGE = '---\ntitle: "{title}"\nsearch: false\ntoc: false\npage-layout: full\n---\n\n```` {{.python #L code-line-numbers=true}}\n{code}\n````\n'
+SOURCE_PAGE = '''---
+title: "{title}"
+search: false
+toc: false
+page-layout: full
+---
+
+```` {{.python #L code-line-numbers=true}}
+{code}
+````
+'''
 
 
 class RunExported(exec_show_docs):
@@ -40,26 +53,33 @@ class Pages(FilterDefaults):
     def base_procs(self): return [RunExported if p is exec_show_docs else p for p in super().base_procs()]
 
 
+def published(text: str) -> str:
+    "A notebook's text with links to pages by their names in the site, and no link within a link."
+    text = OUTER.sub(lambda m: '[' + re.sub(NAMED, r'\1', m[1]) + '](', text)
+    return SOURCE.sub(r'](/source/\1.md#L-\2)', LINK.sub(r'](\1\2', text))
+
+
 def processed() -> Path:
     "The notebooks as nbdev publishes them, under the names and with the links they have in the site."
-    nbdev_sidebar.__wrapped__(path=NBS)
     nbdev.serve.FilterDefaults = Pages
     proc = nbdev.serve.proc_nbs(str(NBS), force=True, n_workers=0)
     for path in proc.rglob('*.ipynb'):
-        text = LINK.sub(r'](\1\2', path.read_text(encoding='utf-8'))
+        text = published(path.read_text(encoding='utf-8'))
         path.unlink()
-        path.with_name(NUMBER.sub('', path.name)).write_text(SOURCE.sub(r'](/source/\1.md#L-\2)', text), encoding='utf-8')
+        path.with_name(NUMBER.sub('', path.name)).write_text(text, encoding='utf-8')
     sidebar = proc/'sidebar.yml'
-    sidebar.write_text(re.sub(r'(- (?:\w+/)*)\d+[a-z]?_', r'\1', sidebar.read_text()))
+    sidebar.write_text(LISTED.sub(r'\1', sidebar.read_text(encoding='utf-8')), encoding='utf-8')
     return proc
 
 
 def add_sources(proc: Path):
-    "A page for every module, where the source links of the reference lead."
-    (proc/'source').mkdir()
-    for module in sorted((ROOT/'boneage').glob('[!_]*.py')):
-        page = SOURCE_PAGE.format(title=f'boneage/{module.name}', code=module.read_text(encoding='utf-8'))
-        (proc/'source'/f'{module.stem}.md').write_text(page, encoding='utf-8')
+    "A page for every module, in folders as the modules are, where the source links of the reference lead."
+    package = ROOT/'boneage'
+    for module in sorted(package.rglob('[!_]*.py')):
+        page = (proc/'source'/module.relative_to(package)).with_suffix('.md')
+        page.parent.mkdir(parents=True, exist_ok=True)
+        title, code = module.relative_to(ROOT).as_posix(), module.read_text(encoding='utf-8')
+        page.write_text(SOURCE_PAGE.format(title=title, code=code), encoding='utf-8')
 
 
 def mathml(m: re.Match) -> str:

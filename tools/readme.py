@@ -48,7 +48,8 @@ def from_root(markdown: str) -> str:
 def write_readme():
     """Write README.md and its figures."""
     exporter = MarkdownExporter()
-    text, resources = exporter.from_notebook_node(plain(processed_index()), {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
+    names = {'output_files_dir': 'nbs/images', 'unique_key': 'index'}
+    text, resources = exporter.from_notebook_node(plain(processed_index()), names)
     for old in IMAGES.glob('index_*'): old.unlink()
     for name, data in resources['outputs'].items():
         IMAGES.mkdir(exist_ok=True)

@@ -1,0 +1,1 @@
+"""Around the reading: DICOM reports, pages, batches and a service."""

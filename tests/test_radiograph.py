@@ -1,0 +1,177 @@
+"""Reading pictures: every kind of file becomes a grey picture, bright where dense, or is refused in one line."""
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+from conftest import write_dicom
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from boneage.radiograph import PictureError, read_pixels, read_radiograph, unsquash
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def blob(height=80, width=60, dtype=np.uint8) -> np.ndarray:
+    """A smooth bright blob that uses every grey level of its type."""
+    y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
+    px = np.exp(-3 * (x**2 + y**2))
+    return ((px - px.min()) / np.ptp(px) * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_grey_keeps_its_depth(tmp_path, dtype, suffix):
+    px = blob(dtype=dtype)
+    cv2.imwrite(str(tmp_path/f'a{suffix}'), px)
+    read = read_pixels(tmp_path/f'a{suffix}')
+    assert read.dtype == dtype and read.flags.writeable
+    np.testing.assert_array_equal(read, px)
+
+
+MODES = dict(png='RGB RGBA LA P 1 L', jpg='RGB CMYK L', tif='RGB RGBA LA P 1 L CMYK', bmp='RGB P 1 L')  # of each format
+
+
+@pytest.mark.parametrize('suffix, mode', [(suffix, mode) for suffix, modes in MODES.items() for mode in modes.split()])
+def test_every_mode_becomes_grey(tmp_path, suffix, mode):
+    path = tmp_path/f'a.{suffix}'
+    Image.fromarray(blob()).convert(mode).save(path)
+    read = read_pixels(path)
+    assert read.dtype == np.uint8 and read.shape == (80, 60)
+    if mode != '1': assert np.abs(read.astype(int) - blob()).mean() < 3
+
+
+def test_orientation_in_exif_is_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(blob()).save(tmp_path/'a.jpg', exif=exif)
+    assert read_pixels(tmp_path/'a.jpg').shape == (80, 60)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_dicom_is_bright_where_dense(tmp_path, dtype):
+    px = blob(dtype=dtype)
+    upside_down = np.iinfo(dtype).max - px
+    for path in (write_dicom(tmp_path/'a.dcm', px), write_dicom(tmp_path/'b.dcm', upside_down, 'MONOCHROME1'),
+                 write_dicom(tmp_path/'without_suffix', px),
+                 write_dicom(tmp_path/'no_preamble.dcm', px, preamble=False)):
+        read = read_pixels(path)
+        assert read.dtype == dtype
+        np.testing.assert_array_equal(read, px)
+
+
+@pytest.mark.parametrize('syntax', ['RLELossless', 'JPEG2000Lossless'])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_compressed_dicom(tmp_path, syntax, dtype):
+    """Without loss what was written."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob(dtype=dtype)))
+    ds.compress(getattr(pydicom.uid, syntax))
+    ds.save_as(tmp_path/'b.dcm')
+    np.testing.assert_array_equal(read_pixels(tmp_path/'b.dcm'), read_pixels(tmp_path/'a.dcm'))
+
+
+@pytest.mark.parametrize('name', [
+    'MR_small.dcm', 'MR_small_RLE.dcm', 'MR_small_implicit.dcm', 'MR_small_bigendian.dcm', 'MR_small_jp2klossless.dcm',
+    'MR_small_jpeg_ls_lossless.dcm', 'JPGExtended.dcm', 'SC_rgb_jpeg_gdcm.dcm'])
+def test_dicom_of_other_makers(name):
+    """pydicom's own examples; those of the same picture are read alike."""
+    px = read_pixels(get_testdata_file(name))
+    assert px.ndim == 2 and px.std() > 0
+    if name.startswith('MR_small'): np.testing.assert_array_equal(px, read_pixels(get_testdata_file('MR_small.dcm')))
+
+
+def test_dicom_takes_the_first_frame_and_rescales(tmp_path):
+    px = blob(dtype=np.uint16) // 32
+    frames = write_dicom(tmp_path/'frames.dcm', np.stack([px, px[::-1]]), frames=2)
+    np.testing.assert_array_equal(read_pixels(frames), px)
+    scaled = write_dicom(tmp_path/'scaled.dcm', px, RescaleSlope=2, RescaleIntercept=-100)
+    np.testing.assert_array_equal(read_pixels(scaled), 2 * px)
+    fraction = read_pixels(write_dicom(tmp_path/'fraction.dcm', px, RescaleSlope=0.37, RescaleIntercept=0))
+    assert fraction.dtype == np.uint16 and np.corrcoef(fraction.ravel(), px.ravel())[0, 1] > 0.9999
+    signed = write_dicom(tmp_path/'signed.dcm', -px.astype(np.int16) - 1, 'MONOCHROME1', signed=True)
+    np.testing.assert_array_equal(read_pixels(signed), px)
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    """One file for each way in which a picture goes wrong."""
+    f = {name: folder/name for name in (
+        'missing.png', 'empty.png', 'words.png', 'words.dcm', 'cut.png', 'tail.png', 'cut.jpg', 'cut.dcm',
+        'speck.png', 'black.png', 'nan.tif', 'folder.png', 'flipped.png')}
+    f['empty.png'].touch()
+    f['folder.png'].mkdir()
+    for name in ('words.png', 'words.dcm'): f[name].write_text('dear colleague,\n' * 20)
+    cv2.imwrite(str(f['speck.png']), blob()[:3, :3])
+    cv2.imwrite(str(f['black.png']), blob() * 0)
+    Image.fromarray(np.full((80, 60), np.nan, np.float32)).save(f['nan.tif'])
+    whole = {s: folder/f'whole{s}' for s in ('.png', '.jpg', '.dcm')}
+    for s in ('.png', '.jpg'): cv2.imwrite(str(whole[s]), blob())
+    write_dicom(whole['.dcm'], blob())
+    for s, path in whole.items(): f[f'cut{s}'].write_bytes(path.read_bytes()[:-len(path.read_bytes()) // 3])
+    data = whole['.png'].read_bytes()
+    f['tail.png'].write_bytes(data[:-12])
+    middle = len(data) // 2
+    f['flipped.png'].write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1:])
+    return f
+
+
+def test_bad_files_are_refused_in_one_line(tmp_path):
+    for name, path in bad_files(tmp_path).items():
+        with pytest.raises(PictureError) as e: read_pixels(path)
+        message = str(e.value)
+        assert '; ' in message and '\n' not in message and len(message) < 260, name
+
+
+def test_pictures_that_would_fill_the_memory(tmp_path):
+    """The size is read before the pixels are unpacked."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob()))
+    ds.Rows = ds.Columns = 60_000
+    ds.save_as(tmp_path/'a.dcm')
+    Image.new('1', (12_000, 12_000)).save(tmp_path/'a.png')
+    for name in ('a.dcm', 'a.png'):
+        with pytest.raises(PictureError, match='is (60000 x 60000|12000 x 12000) px; give .* at most 100 megapixels'):
+            read_pixels(tmp_path/name)
+
+
+def test_bad_files_leave_stderr_alone(tmp_path):
+    paths = [str(p) for p in bad_files(tmp_path).values()]
+    code = """
+import sys
+from boneage.radiograph import PictureError, read_pixels
+for path in sys.argv[1:]:
+    try: read_pixels(path)
+    except PictureError: continue
+    raise SystemExit(path)
+"""
+    done = subprocess.run([sys.executable, '-c', code, *paths], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+@settings(max_examples=40)
+@given(cut=st.integers(1, 10_000), suffix=st.sampled_from(['.png', '.jpg']))
+def test_a_truncated_file_is_never_read(tmp_path_factory, cut, suffix):
+    data = cv2.imencode(suffix, blob(200, 150))[1].tobytes()
+    path = tmp_path_factory.mktemp('cut')/f'a{suffix}'
+    path.write_bytes(data[:-min(cut, len(data))])
+    with pytest.raises(PictureError): read_pixels(path)
+
+
+@given(width=st.integers(500, 3000), height=st.integers(500, 3000), side=st.integers(100, 400))
+@settings(max_examples=50)
+def test_unsquash_restores_the_aspect_and_loses_no_pixel(width, height, side):
+    px = blob(side, side)
+    back = unsquash(px, width, height)
+    h, w = back.shape
+    assert min(h, w) == side
+    assert abs(w / h / (width / height) - 1) < 0.02 + 1 / min(h, w)
+    assert unsquash(back, w, h) is back
+
+
+def test_unsquash_leaves_unknown_sizes_alone(tmp_path):
+    for size in ((None, None), (float('nan'), 100.0), (0, 0)): assert unsquash(blob(), *size).shape == (80, 60)
+    cv2.imwrite(str(tmp_path/'a.png'), blob(64, 64))
+    assert read_radiograph(tmp_path/'a.png', 1000, 2000).pixels.shape == (128, 64)
