@@ -674,6 +674,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'boneage.networks.Weights.network': ('reading/networks.html#weights.network', 'boneage/networks.py'),
                                   'boneage.networks.WeightsError': ('reading/networks.html#weightserror', 'boneage/networks.py'),
                                   'boneage.networks._numbers': ('reading/networks.html#_numbers', 'boneage/networks.py'),
+                                  'boneage.networks._read_weights': ('reading/networks.html#_read_weights', 'boneage/networks.py'),
                                   'boneage.networks._session': ('reading/networks.html#_session', 'boneage/networks.py'),
                                   'boneage.networks._weights_error': ('reading/networks.html#_weights_error', 'boneage/networks.py'),
                                   'boneage.networks.cores': ('reading/networks.html#cores', 'boneage/networks.py'),

@@ -275,6 +275,7 @@ def evaluate(
         show_scores(scores)
         complain(TERMS)
 
+# %% ../nbs/clinic/05_command_line.ipynb #d9ba7c33
 @app.command()
 def calibrate(
     predictions: Annotated[Path, typer.Argument(metavar='CSV', exists=True, dir_okay=False,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROVIDERS', 'WEIGHTS', 'MANIFEST', 'KEYS', 'WeightsError', 'digest_of', 'cores', 'Network', 'Weights', 'open_weights']
 
-# %% ../nbs/reading/03_networks.ipynb #06c839aa
+# %% ../nbs/reading/03_networks.ipynb #c7a8b0b1
 import hashlib
 import json
 import math
@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 import boneage
 
-# %% ../nbs/reading/03_networks.ipynb #c39b0240
+# %% ../nbs/reading/03_networks.ipynb #c20b5244
 class WeightsError(ValueError):
     "Trained weights that cannot be used, in one line: what is wrong and what to do."
 
@@ -30,7 +30,7 @@ def cores() -> int:
     "How many cores this process may use, four at most: more threads than that gain nothing at these sizes."
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
 
-# %% ../nbs/reading/03_networks.ipynb #563584fb
+# %% ../nbs/reading/03_networks.ipynb #ed9f2a99
 PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')  # a GPU before the CPU
 
 def _session(
@@ -45,7 +45,23 @@ def _session(
     there = ort.get_available_providers()
     return ort.InferenceSession(data, options, [p for p in PROVIDERS if p in there])
 
-# %% ../nbs/reading/03_networks.ipynb #2be043e2
+# %% ../nbs/reading/03_networks.ipynb #7ba1f14f
+def _weights_error(file: str | Path, what: str, error: Exception) -> WeightsError:
+    "An error of another library in one line."
+    why = ' '.join(str(error).split())[:120]
+    return WeightsError(f'{file}: {what} ({why}); copy, train or export the weights again')
+
+def _read_weights(
+    file: Path, # ONNX
+    digest: str | None, # SHA-256 that it must have; None: any
+) -> bytes:
+    "The bytes of a file that is the one expected."
+    try: data = file.read_bytes()
+    except OSError as error: raise _weights_error(file, 'cannot be read', error) from error
+    if digest in (None, hashlib.sha256(data).hexdigest()): return data
+    raise WeightsError(f'{file}: is damaged or of other weights; copy or train all of the folder again')
+
+# %% ../nbs/reading/03_networks.ipynb #30d808f8
 class Network:
     "A trained network; a file that is damaged, or is not the one expected, raises `WeightsError`."
     def __init__(self,
@@ -53,12 +69,8 @@ class Network:
         threads: int | None = None, # that one answer may use; None: all cores
         digest: str | None = None, # SHA-256 that the file must have; None: any
     ):
-        self.file = Path(file)
-        try: data = self.file.read_bytes()
-        except OSError as error: raise _weights_error(file, 'cannot be read', error) from error
-        if digest and hashlib.sha256(data).hexdigest() != digest:
-            raise WeightsError(f'{file}: is damaged or of other weights; copy or train all of the folder again')
-        self._data, self.threads = data, threads or cores()
+        self.file, self.threads = Path(file), threads or cores()
+        self._data = _read_weights(self.file, digest)
 
     @cached_property
     def session(self) -> ort.InferenceSession:
@@ -90,12 +102,7 @@ class Network:
             raise WeightsError(f'{self.file}: answers with what is no number; copy or train it again')
         return answer
 
-def _weights_error(file: str | Path, what: str, error: Exception) -> WeightsError:
-    "An error of another library in one line."
-    why = ' '.join(str(error).split())[:120]
-    return WeightsError(f'{file}: {what} ({why}); copy, train or export the weights again')
-
-# %% ../nbs/reading/03_networks.ipynb #4755af41
+# %% ../nbs/reading/03_networks.ipynb #19a46bec
 WEIGHTS = Path(boneage.__file__).parent / 'weights'  # shipped with the package
 MANIFEST = 'reader.json'
 KEYS = ('canvas', 'files', 'mask', 'points', 'hand_space', 'networks', 'ensemble', 'spread', 'scale', 'date')
@@ -106,7 +113,7 @@ def _numbers(value: Any) -> bool:
     if isinstance(value, list): return all(map(_numbers, value))
     return not isinstance(value, float) or math.isfinite(value)
 
-# %% ../nbs/reading/03_networks.ipynb #b2b637cc
+# %% ../nbs/reading/03_networks.ipynb #5bf0e8e6
 @dataclass(frozen=True)
 class Weights:
     "A folder of weights and its manifest."
@@ -126,7 +133,7 @@ class Weights:
         "A network of the folder."
         return Network(self.folder / name, threads, self.manifest['files'][name])
 
-# %% ../nbs/reading/03_networks.ipynb #c734a506
+# %% ../nbs/reading/03_networks.ipynb #7f812f3c
 def open_weights(
     folder: str | Path | None = None, # None: the package's own
 ) -> Weights:

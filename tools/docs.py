@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import nbdev.serve
+import nbdev.showdoc
+from fastcore.docments import MarkdownRenderer
 from latex2mathml.converter import convert
 from nbdev.processors import FilterDefaults, exec_show_docs
 from smalldocs.config import BuildError, ConfigError
@@ -23,7 +25,6 @@ LINK = re.compile(r'\]\((?:nbs/)?((?:\.\./|\w+/)*)(?:\d+_)?(\w+\.ipynb)')
 NAMED = r'\[(`[^`\n]+`)\]\([^)\s]*\)'
 OUTER = re.compile(rf'\[((?:[^\[\]\n]|{NAMED})*)\]\(')
 LISTED = re.compile(r'(- (?:\w+/)*)\d+_')
-SOURCE = re.compile(r'\]\([^)\s]*/blob/\w+/boneage/([\w/]+)\.py#L(\d+)\)')
 MATH = re.compile(r'<span class="math (?:inline|display)">\\([(\[])(.*?)\\[)\]]</span>', re.S)
 # what a page or a style would load from another host: KaTeX, the fonts of a theme
 ELSEWHERE = re.compile(r'<(?:link|script)[^>]*https?://[^>]*/katex[^>]*>(?:</script>)?\s*|@import url\([^)]*//[^)]*\);')
@@ -40,8 +41,25 @@ page-layout: full
 '''
 
 
+class Reference(MarkdownRenderer):
+    "The documentation of a symbol; its source is in the module of its notebook, whoever else has its name."
+    module = ''  # learn.masks
+
+    def _repr_markdown_(self):
+        path = self.module.replace('.', '/')
+        code = (ROOT/f'boneage/{path}.py').read_text(encoding='utf-8')
+        line = 1 + code[:re.search(rf'^(?:def|class) {self.nm}\b', code, re.M).start()].count('\n')
+        link = f'[source](/source/{path}.md#L-{line}){{style="float:right; font-size:smaller"}}'
+        return f'---\n\n{link}\n\n{"#" * self.title_level} {self.nm}\n\n{super()._repr_markdown_()}'
+
+
 class RunExported(exec_show_docs):
     "Run what signatures are read from and no more: exported cells, what they import for annotations, and `show_doc`."
+    def begin(self):
+        super().begin()
+        names = [cell.directives_['default_exp'] for cell in self.nb.cells if 'default_exp' in cell.directives_]
+        Reference.module = names[0] if names else ''
+
     def __call__(self, cell):
         if cell.cell_type != 'code' or not (EXPORTS & cell.directives_.keys() or 'show_doc(' in cell.source): return
         cell.source = cell.source.replace('if TYPE_CHECKING:', 'if True:')
@@ -56,12 +74,12 @@ class Pages(FilterDefaults):
 def published(text: str) -> str:
     "A notebook's text with links to pages by their names in the site, and no link within a link."
     text = OUTER.sub(lambda m: '[' + re.sub(NAMED, r'\1', m[1]) + '](', text)
-    return SOURCE.sub(r'](/source/\1.md#L-\2)', LINK.sub(r'](\1\2', text))
+    return LINK.sub(r'](\1\2', text)
 
 
 def processed() -> Path:
     "The notebooks as nbdev publishes them, under the names and with the links they have in the site."
-    nbdev.serve.FilterDefaults = Pages
+    nbdev.serve.FilterDefaults, nbdev.showdoc.BasicMarkdownRenderer = Pages, Reference
     proc = nbdev.serve.proc_nbs(str(NBS), force=True, n_workers=0)
     for path in proc.rglob('*.ipynb'):
         text = published(path.read_text(encoding='utf-8'))

@@ -39,7 +39,9 @@ def draw_outline(
 # %% ../../nbs/clinic/02_report.ipynb #49152452
 _COLOURS = {'A': (255, 200, 90), 'B': (110, 200, 255), 'C': (140, 255, 140)} # RGB
 
-def _write(page: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int] = (255, 255, 255)) -> None:
+_WHITE = (255, 255, 255)
+
+def _write(page: np.ndarray, text: str, corner: tuple[int, int], colour: tuple[int, int, int] = _WHITE) -> None:
     "Write some letters on a picture, the left end of their base line at (x, y)."
     cv2.putText(page, text, corner, cv2.FONT_HERSHEY_SIMPLEX, .5, colour, 1, cv2.LINE_AA)
 
@@ -111,7 +113,7 @@ def draw_maps(
 # %% ../../nbs/clinic/02_report.ipynb #0750ad5f
 _OUTLINE = 'the radiograph with the outline of the hand'
 _REGISTERED = 'the registered hand with its regions'
-_MAPS = ('occlusion maps: by how many months each place moves the answer of the network that weighs most in its region, '
+_MAPS = ('occlusion maps: by how many months each place moves the answer of the leading network of its region, '
          'found by hiding it; red places make the hand older, blue ones younger')
 
 # %% ../../nbs/clinic/02_report.ipynb #48378609
