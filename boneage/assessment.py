@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Assessment', 'Examined', 'model_name', 'conclude', 'Reader', 'Assessor']
 
-# %% ../nbs/reading/16_assessment.ipynb #aed5f814
+# %% ../nbs/reading/16_assessment.ipynb #34d44836
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import cv2
@@ -19,7 +19,7 @@ from .radiograph import PictureError, Radiograph, read_radiograph
 from .reference import compare
 from .silhouette import load_hand_space
 
-# %% ../nbs/reading/16_assessment.ipynb #87ef4ca0
+# %% ../nbs/reading/16_assessment.ipynb #05fcb76e
 @dataclass(frozen=True)
 class Assessment:
     "The bone age of one radiograph, or why there is none."
@@ -47,7 +47,7 @@ class Assessment:
         if self.bone_age_months is None: return f'{self.file}: not assessed: {self.reason}'
         return f'{self.file}: {"; ".join(_phrases(self, self.bone_age_months))}'
 
-# %% ../nbs/reading/16_assessment.ipynb #42b2216c
+# %% ../nbs/reading/16_assessment.ipynb #42a0828e
 def _source(where: str) -> str:
     "Who said it, where it was not the caller."
     return f' ({where})' * (where not in ('', 'given'))
@@ -65,7 +65,7 @@ def _phrases(found: Assessment, months: float) -> list[str]:
         phrases.append(f'{beside}, {word}')
     return phrases
 
-# %% ../nbs/reading/16_assessment.ipynb #df4c703f
+# %% ../nbs/reading/16_assessment.ipynb #c872d940
 @dataclass(frozen=True)
 class Examined:
     "An assessment with what it was made from, for a report."
@@ -87,7 +87,7 @@ def conclude(
     return replace(found, difference_months=beside.difference, standard_deviation_score=beside.score,
                    maturity=beside.word)
 
-# %% ../nbs/reading/16_assessment.ipynb #116f5de4
+# %% ../nbs/reading/16_assessment.ipynb #da5a3d64
 class Reader:
     "The trained networks of a folder, loaded once: from pixels to the registered hand, from a hand to months."
     def __init__(self,
@@ -114,11 +114,11 @@ class Reader:
         self.space.check(hand.canvas)
         return hand
 
-    def read_age(self, hand: Registered, sex: str) -> float: # months, to a tenth, 0 to `OLDEST`
+    def read_bone_age(self, hand: Registered, sex: str) -> float: # months, to a tenth, 0 to `OLDEST`
         "The bone age of a registered hand of a sex, F or M; raises `PictureError` where its regions disagree."
         return round(float(np.clip(self.ensemble(hand.canvas, sex), 0, OLDEST)), 1)
 
-# %% ../nbs/reading/16_assessment.ipynb #70a2607a
+# %% ../nbs/reading/16_assessment.ipynb #239a8063
 class Assessor(Reader):
     "The whole way from a file to its assessment, with the networks of a `Reader`."
     def examine(self,
@@ -137,7 +137,7 @@ class Assessor(Reader):
             child = find_child(radiograph.patient, sex, age_months)
             found = replace(found, **asdict(child))
             hand = self.register(radiograph.pixels)
-            months = self.read_age(hand, child.sex)
+            months = self.read_bone_age(hand, child.sex)
         except Refusal as refusal: return Examined(replace(found, reason=str(refusal)), radiograph)
         found = replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored)
         if self.calibration: found = replace(found, interval_months=self.calibration(months, level), level=level)

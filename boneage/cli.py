@@ -275,7 +275,7 @@ def evaluate(
         show_scores(scores)
         complain(TERMS)
 
-# %% ../nbs/clinic/05_command_line.ipynb #d9ba7c33
+# %% ../nbs/clinic/05_command_line.ipynb #6af5cce0
 @app.command()
 def calibrate(
     predictions: Annotated[Path, typer.Argument(metavar='CSV', exists=True, dir_okay=False,
@@ -328,7 +328,7 @@ def withheld_ids(
     labels = read_labels(find_dataset(folder).labels)
     return set(split_withheld(labels, labels.drop_duplicates('id').boneage.notna().sum() * 1000 // 12611))
 
-# %% ../nbs/clinic/05_command_line.ipynb #c1372e28
+# %% ../nbs/clinic/05_command_line.ipynb #66c4282b
 def follow(
     event, # `boneage.learn.data.Event`
 ) -> None:
@@ -371,10 +371,14 @@ def train_points(
 def choose_cells(
     scale, # `boneage.learn.scales.Scale`
     only: list[str], # beginnings of names; none: all
+    trunk: str, # vgg, or a timm backbone
 ) -> list: # of `boneage.learn.grid.Cell`
     "The cells of the paper's grid to train, or a usage error where a name fits none."
+    import timm
     from boneage.learn.grid import paper_grid
-    cells = paper_grid(scale)
+    if trunk != 'vgg' and not timm.is_model(trunk):
+        raise typer.BadParameter(f'--trunk {trunk} is neither vgg nor a backbone of timm; name one like resnet18')
+    cells = paper_grid(scale, trunk)
     for start in only:
         if not any(c.name.startswith(start) for c in cells):
             raise typer.BadParameter(f'--only {start} is no network; name one like A-both-regression')
@@ -389,6 +393,9 @@ def train_age(
     withheld: Withheld = None,
     recipe: Annotated[RecipeName, typer.Option(help="The paper's, a stronger one, or going on.")] = 'paper',
     only: Annotated[list[str] | None, typer.Option(metavar='NAME', help='Networks that begin so: A-both.')] = None,
+    trunk: Annotated[str, typer.Option(metavar='NAME', help='vgg, or a timm backbone: tf_efficientnet_lite0.')] = 'vgg',
+    trunk_weights: Annotated[Path | None, typer.Option(metavar='FILE', exists=True, dir_okay=False,
+                                                       help="The backbone's, where no package has them.")] = None,
     start: Annotated[Path | None, typer.Option(metavar='[DIR]', help='Begin as the shipped weights or as DIR.')] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Else the scale's.")] = None,
 ):
@@ -400,8 +407,8 @@ def train_age(
     size = SCALES[scale]
     size = replace(size, age=replace(size.age, epochs=epochs or size.age.epochs))
     grid.train_age(folders, out, leave_out=leave_out, scale=size, recipe=grid.RECIPES[recipe],
-                   cells=choose_cells(size, only or []), start=WEIGHTS if start == SHIPPED else start,
-                   progress=follow)
+                   cells=choose_cells(size, only or [], trunk), start=WEIGHTS if start == SHIPPED else start,
+                   backbone=trunk_weights, progress=follow)
 
 @app.command(epilog='Then: boneage assess --weights DIR')
 def export(

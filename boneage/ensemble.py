@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEX_INPUT', 'to_months', 'say_months', 'AgeNetwork', 'Ensemble', 'check_spread', 'load_ensemble']
 
-# %% ../nbs/reading/12_ensemble.ipynb #f59d9528
+# %% ../nbs/reading/12_ensemble.ipynb #a8284a69
 from collections.abc import Sequence
 from dataclasses import dataclass
 import numpy as np
@@ -13,7 +13,7 @@ from .networks import Network, Weights, WeightsError
 from .radiograph import PictureError
 from .regions import REGIONS, Region, cut_region
 
-# %% ../nbs/reading/12_ensemble.ipynb #2d6df092
+# %% ../nbs/reading/12_ensemble.ipynb #149288c5
 SEX_INPUT = {'F': -1., 'M': 1.}  # the sex as a network takes it
 
 def to_months(target: np.ndarray) -> np.ndarray:
@@ -31,7 +31,7 @@ def say_months(
     if 'sex' in network.inputs: inputs['sex'] = np.array([[SEX_INPUT[s]] for s in sexes] * 2, np.float32)
     return to_months(network(**inputs)[:, 0].reshape(2, -1).mean(0))
 
-# %% ../nbs/reading/12_ensemble.ipynb #64efc3bd
+# %% ../nbs/reading/12_ensemble.ipynb #9fa049dc
 @dataclass(frozen=True)
 class AgeNetwork:
     "A network and the region it reads."
@@ -53,7 +53,7 @@ class AgeNetwork:
         "What it says alone."
         return float(say_months(self.network, self.cut(canvas)[None], [sex])[0])
 
-# %% ../nbs/reading/12_ensemble.ipynb #15c00204
+# %% ../nbs/reading/12_ensemble.ipynb #280a57b5
 @dataclass(frozen=True)
 class Ensemble:
     "Trained networks that answer together, from a registered hand and a sex to months."
@@ -88,7 +88,7 @@ class Ensemble:
         check_spread(self.by_region(found), self.spread)
         return self.combine(found, sex)
 
-# %% ../nbs/reading/12_ensemble.ipynb #672f9ca4
+# %% ../nbs/reading/12_ensemble.ipynb #329f9ade
 def check_spread(
     ages: dict[str, float], # months by region
     limit: float, # months
@@ -99,7 +99,7 @@ def check_spread(
         raise PictureError(f'the regions of the hand differ by {spread:.0f} months: '
                            "is it a child's hand, its bones well exposed?")
 
-# %% ../nbs/reading/12_ensemble.ipynb #74e9f6a2
+# %% ../nbs/reading/12_ensemble.ipynb #f8ae3066
 def _age_network(weights: Weights, name: str, threads: int | None) -> AgeNetwork:
     "A network of the manifest."
     card = weights.manifest['networks'][name]

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['BATCH', 'hidden_places', 'occlusion_map', 'leading_networks']
 
-# %% ../nbs/reading/15_explain.ipynb #589f49d4
+# %% ../nbs/reading/15_explain.ipynb #94a1baa6
 import cv2
 import numpy as np
 from .ensemble import AgeNetwork, Ensemble, say_months
 
-# %% ../nbs/reading/15_explain.ipynb #c167a5e2
+# %% ../nbs/reading/15_explain.ipynb #3f45b009
 BATCH = 16  # hidden places that a network is asked about at once
 
 def hidden_places(
@@ -21,7 +21,7 @@ def hidden_places(
     rows, columns = (range(0, max(1, n - side // 2), max(1, side // 2)) for n in shape)
     return [(slice(top, top + side), slice(left, left + side)) for top in rows for left in columns]
 
-# %% ../nbs/reading/15_explain.ipynb #dedec391
+# %% ../nbs/reading/15_explain.ipynb #4035c38a
 def occlusion_map(
     network: AgeNetwork,
     canvas: np.ndarray, # registered hand, (height, width), uint8
@@ -42,7 +42,7 @@ def occlusion_map(
         covered[place] += 1
     return moved / covered
 
-# %% ../nbs/reading/15_explain.ipynb #05761cbf
+# %% ../nbs/reading/15_explain.ipynb #58eb569a
 def leading_networks(
     ensemble: Ensemble,
     sex: str, # F or M

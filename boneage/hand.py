@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SECOND', 'TRACES', 'Registered', 'has_second_hand', 'Registrar']
 
-# %% ../nbs/reading/09_hand.ipynb #3036a7f9
+# %% ../nbs/reading/09_hand.ipynb #b255afc3
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
@@ -17,7 +17,7 @@ from .points import MOST_DOUBT, check_points, check_whole, find_points
 from .radiograph import PictureError
 from .warp import warp
 
-# %% ../nbs/reading/09_hand.ipynb #c9a6f200
+# %% ../nbs/reading/09_hand.ipynb #33c66d6c
 @dataclass(frozen=True)
 class Registered:
     "A registered hand and what was found on its way to the canvas."
@@ -28,7 +28,7 @@ class Registered:
     mirrored: bool      # whether the matrix mirrors
     canvas: np.ndarray  # the registered hand, uint8, (height, width) of the canvas
 
-# %% ../nbs/reading/09_hand.ipynb #46245bae
+# %% ../nbs/reading/09_hand.ipynb #1f23037a
 SECOND = .3  # of the mask: a piece as large as that may be another hand
 TRACES = .02  # of the mask: what is less, all in all, is not looked at
 
@@ -45,7 +45,7 @@ def has_second_hand(
     if rest.sum() < SECOND * mask.sum(): return False
     return find_points(point_net, equalise(pixels, rest), rest)[1] <= MOST_DOUBT
 
-# %% ../nbs/reading/09_hand.ipynb #1a025a5e
+# %% ../nbs/reading/09_hand.ipynb #2218ad21
 class Registrar:
     "From pixels to the registered hand: the U-Net, the key-point network, and the stages between them."
     def __init__(self,
@@ -58,7 +58,7 @@ class Registrar:
     @classmethod
     def load(cls,
         folder: str | Path, # holds mask.onnx and points.onnx
-        canvas: tuple[int, int] = (260, 200), # (height, width) to register to, px
+        canvas: tuple[int, int], # (height, width) to register to, px
         threads: int | None = None, # that one answer may use; None: all cores
     ) -> 'Registrar':
         "The registrar whose networks lie in a folder."

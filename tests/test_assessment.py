@@ -178,6 +178,14 @@ def test_an_ensemble_of_other_networks(weights):
     assert f'holds parts that do not fit (has no {other})' in refused(weights)
 
 
+def test_a_network_of_another_region(weights, hand, save):
+    """What the manifest says of a network is held against its file before it is asked."""
+    edit(weights/MANIFEST, lambda found: found['networks']['B-female-regression-laptop-vgg-0-0'].update(region='A'))
+    (weights/'calibration.json').unlink()
+    assessor, file = Assessor(weights), save(hand.picture)
+    with pytest.raises(WeightsError, match='takes .* px, its region is'): assessor.assess(file, 'F')
+
+
 # Real radiographs
 
 @pytest.mark.parametrize('name', ['rsna-768', 'rsna-fullsize'])

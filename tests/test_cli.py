@@ -234,8 +234,11 @@ def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
     assert default['start'] is None and given['start'] == WEIGHTS, '--start without a folder: the shipped weights'
     assert default['scale'].age.epochs == 20 and given['scale'].age.epochs == 3
     assert [c.name[:8] for c in given['cells']] == ['C-both-r', 'B-male-r', 'B-male-e']
-    status, _, err = boneage('train', 'age', 'large', '--out', 'run', '--only', 'D')
-    assert status == 2 and len(err) == 1 and '--only D' in err[0] and len(calls) == 2
+    for wrong in ('--only D', '--trunk no_such_model'):
+        status, _, err = boneage('train', 'age', 'large', '--out', 'run', *wrong.split())
+        assert status == 2 and len(err) == 1 and wrong in err[0] and len(calls) == 2
+    assert boneage('train', 'age', 'large', '--out', 'run', '--trunk', 'tf_efficientnet_lite0', '--only', 'A-both')[0] == 0
+    assert {c.trunk for c in calls[2][1]['cells']} == {'tf_efficientnet_lite0'}
     assert given['leave_out'] == {'007'} and given['scale'].name == 'paper'
 
 

@@ -173,7 +173,7 @@ def drawn(tmp_path_factory): return write_cohort(tmp_path_factory.mktemp('drawn'
 
 def test_registered_pictures_are_of_these_radiographs(drawn, tmp_path):
     """A folder of registered pictures is gone on with, never taken for that of others."""
-    registrar, labels = Registrar.load(WEIGHTS, threads=1), drawn/'labels.csv'
+    registrar, labels = Registrar.load(WEIGHTS, (260, 200), threads=1), drawn/'labels.csv'
     def register(folders=(drawn,)): return register_datasets(folders, registrar, tmp_path/'registered', QUIET, chunk=4)
     canvas, table = register()
     assert len(table) == len(canvas) == 6
@@ -198,7 +198,7 @@ def test_what_cannot_be_registered_has_a_row(drawn, tmp_path):
     for number, file in enumerate(sorted((drawn/'images').iterdir())):
         data = file.read_bytes()
         (folder/'images'/file.name).write_bytes(data[:len(data) // 2] if number == 2 else data)
-    registrar = Registrar.load(WEIGHTS, threads=1)
+    registrar = Registrar.load(WEIGHTS, (260, 200), threads=1)
     canvas, table = register_datasets([folder], registrar, tmp_path/'one', QUIET)
     whole, others = register_datasets([drawn], registrar, tmp_path/'two', QUIET)
     assert table.id.tolist() == labels.id.tolist() and 'cut short' in table.problem[2] and not canvas[2].any()
@@ -212,4 +212,4 @@ def test_nothing_to_register(drawn, tmp_path):
     (tmp_path/'images/x.png').write_bytes((drawn/'images').joinpath('p0000.png').read_bytes())
     (tmp_path/'labels.csv').write_text('id,boneage,male\nother,100,M\n')
     with pytest.raises(DatasetError, match='no picture has a label'):
-        register_datasets([tmp_path], Registrar.load(WEIGHTS), tmp_path/'out', QUIET)
+        register_datasets([tmp_path], Registrar.load(WEIGHTS, (260, 200)), tmp_path/'out', QUIET)

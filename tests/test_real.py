@@ -6,13 +6,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from boneage.canvas import is_mirrored, registration_matrix
 from boneage.contrast import equalise
+from boneage.ensemble import say_months
+from boneage.learn.age import parse_cell, predict_months
 from boneage.learn.data import radiographs, read_points
-from boneage.learn.masks import dice, fill_polygons
-from boneage.mask import clean_mask, mark_hands
+from boneage.learn.export import read_state
+from boneage.learn.masks import UNet, dice, fill_polygons
+from boneage.mask import clean_mask, hand_probability, mark_hands, to_square
 from boneage.points import find_points, upright_angle
+from boneage.radiograph import read_pixels
 from boneage.warp import move_points
 
 RESULTS = Path(__file__).parent.parent/'results'
@@ -108,3 +113,30 @@ def test_same_hand_same_age(real_data, assessor, tmp_path):
             before, after = assessor.assess(file, 'F'), assessor.assess(tmp_path/'moved.png', 'F')
             if before.accepted and after.accepted: changes.append(abs(after.bone_age_months - before.bone_age_months))
         assert len(changes) >= 7 and np.median(changes) < 3, (name, changes)
+
+
+# ONNX Runtime says what PyTorch says
+
+def with_state_of(net, file):
+    """A PyTorch network with the weights of a file, ready to answer."""
+    net.load_state_dict(read_state(file)[0], strict=False)  # ONNX has no counts of batches
+    return net.eval()
+
+
+def test_masks_as_in_pytorch(small_set, assessor):
+    net = with_state_of(UNet(), assessor.registrar.mask_net.file)
+    squares = np.stack([to_square(small_set[1](i), 192) for i in HELD_OUT['masks'][:4]])
+    with torch.inference_mode(): theirs = net(torch.from_numpy(squares)[:, None].float() / 255).sigmoid()[:, 0].numpy()
+    assert np.abs(hand_probability(assessor.registrar.mask_net, squares) - theirs).max() < 1e-3
+
+
+def test_ages_as_in_pytorch(real_data, assessor):
+    """Every shipped network, on radiographs that none was trained on, within 0.05 months; most by far less."""
+    files = [f for f in sorted((real_data/'rsna-768/images').iterdir()) if f.stem in WITHHELD][:8]
+    canvases = [assessor.register(read_pixels(f)).canvas for f in files]
+    for name, network in assessor.ensemble.networks.items():
+        net = with_state_of(parse_cell(name).net(), network.network.file)
+        windows = np.stack([network.cut(canvas) for canvas in canvases])
+        sexes = ['M' if parse_cell(name).cohort == 'male' else 'F'] * len(windows)
+        apart = np.abs(say_months(network.network, windows, sexes) - predict_months(net, windows, sexes))
+        assert apart.max() < .05, (name, apart)

@@ -22,8 +22,8 @@ from ..hand import Registrar
 from ..points import MOST_DOUBT
 from ..regions import REGIONS, cut_region
 from .age import (
-    COHORTS, HEADS, AgeNet, Cell, absolute_error, input_size, parse_cell, predict_months, sex_input, sexes_of,
-    start_from, to_target)
+    COHORTS, HEADS, AgeNet, Cell, absolute_error, input_size, packaged_weights, parse_cell, predict_months, sex_input,
+    sexes_of, start_from, to_target)
 from .augment import ToAgeInput, paper_transforms, strong_transforms
 from .data import DatasetError, Event, Progress
 from .export import read_state, to_onnx
@@ -46,11 +46,12 @@ from fastai.torch_core import TensorImage, default_device, set_seed
 # %% ../../nbs/learning/09_grid.ipynb #9ae4a3b8
 def paper_grid(
     scale: Scale = LAPTOP,
+    trunk: str = 'vgg', # or a timm backbone
 ) -> list[Cell]:
     "The 18 networks of the paper's table, those for both sexes first."
     groups = (('both',), ('male', 'female'))
     cells = ((region, cohort, head) for group in groups for head, region, cohort in product(HEADS, REGIONS, group))
-    return [Cell(*cell, scale) for cell in cells]
+    return [Cell(*cell, scale, trunk) for cell in cells]
 
 # %% ../../nbs/learning/09_grid.ipynb #28eaa886
 FOLDS = 10
@@ -291,7 +292,8 @@ def train_age(
     scale: Scale = LAPTOP,
     recipe: Recipe = PAPER_RECIPE,
     cells: Iterable[Cell] | None = None, # None: the paper's 18
-    start: str | Path | None = None, # folder of networks to start from, as `networks_in` takes it; None: untrained
+    start: str | Path | None = None, # folder of networks to start from, as `networks_in` takes it; None: from none
+    backbone: str | Path | None = None, # file of a timm trunk's weights; None: those that a package has, or none
     progress: Progress = print,
 ) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
     "Register the radiographs and train the cells."
@@ -299,7 +301,9 @@ def train_age(
     starts = {cell: networks[nearest_network(cell, networks)] for cell in cells} if start else {}
     registrar = Registrar.load(out, scale.canvas, threads=1)
     canvas, table = register_datasets(folders, registrar, Path(out, 'registered'), progress)
-    def run(cell): return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, starts.get(cell), progress)
+    def run(cell):
+        begins = starts.get(cell) or backbone or packaged_weights(cell.trunk)
+        return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, progress)
     return {cell: run(cell) for cell in cells}
 
 # %% ../../nbs/learning/09_grid.ipynb #630f4d02
