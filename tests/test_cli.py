@@ -237,8 +237,9 @@ def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
     for wrong in ('--only D', '--trunk no_such_model'):
         status, _, err = boneage('train', 'age', 'large', '--out', 'run', *wrong.split())
         assert status == 2 and len(err) == 1 and wrong in err[0] and len(calls) == 2
-    assert boneage('train', 'age', 'large', '--out', 'run', '--trunk', 'tf_efficientnet_lite0', '--only', 'A-both')[0] == 0
-    assert {c.trunk for c in calls[2][1]['cells']} == {'tf_efficientnet_lite0'}
+    trunk = 'tf_efficientnet_lite0'
+    assert boneage('train', 'age', 'large', '--out', 'run', '--trunk', trunk, '--only', 'A-both')[0] == 0
+    assert {c.trunk for c in calls[2][1]['cells']} == {trunk}
     assert given['leave_out'] == {'007'} and given['scale'].name == 'paper'
 
 
