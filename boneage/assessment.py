@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Assessment', 'Examined', 'model_name', 'conclude', 'Reader', 'Assessor']
 
-# %% ../nbs/reading/16_assessment.ipynb #34d44836
+# %% ../nbs/reading/16_assessment.ipynb #90401c07
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import cv2
@@ -19,7 +19,7 @@ from .radiograph import PictureError, Radiograph, read_radiograph
 from .reference import compare
 from .silhouette import load_hand_space
 
-# %% ../nbs/reading/16_assessment.ipynb #05fcb76e
+# %% ../nbs/reading/16_assessment.ipynb #5f6f684e
 @dataclass(frozen=True)
 class Assessment:
     "The bone age of one radiograph, or why there is none."
@@ -38,6 +38,7 @@ class Assessment:
     sex_from: str = 'given' # or PatientSex, where the DICOM header said it
     age_from: str = '' # given, PatientBirthDate or PatientAge
     maturity: str = '' # delayed, within or advanced, at two standard deviations, or why there is no score; no diagnosis
+    note: str = '' # what in the header contradicts itself or what was given
 
     def as_dict(self) -> dict:
         "Its fields, ready for JSON."
@@ -47,7 +48,7 @@ class Assessment:
         if self.bone_age_months is None: return f'{self.file}: not assessed: {self.reason}'
         return f'{self.file}: {"; ".join(_phrases(self, self.bone_age_months))}'
 
-# %% ../nbs/reading/16_assessment.ipynb #42a0828e
+# %% ../nbs/reading/16_assessment.ipynb #af9e9af4
 def _source(where: str) -> str:
     "Who said it, where it was not the caller."
     return f' ({where})' * (where not in ('', 'given'))
@@ -58,6 +59,7 @@ def _phrases(found: Assessment, months: float) -> list[str]:
     if found.interval_months and found.level:
         low, high = found.interval_months
         phrases.append(f'{100 * found.level:g} % interval {low} to {high} months')
+    if found.note: phrases.append(found.note)
     if found.age_months is not None:
         score = found.standard_deviation_score
         word = found.maturity if score is None else f'{score:+} standard deviations: {found.maturity}'
@@ -65,7 +67,7 @@ def _phrases(found: Assessment, months: float) -> list[str]:
         phrases.append(f'{beside}, {word}')
     return phrases
 
-# %% ../nbs/reading/16_assessment.ipynb #c872d940
+# %% ../nbs/reading/16_assessment.ipynb #27175b11
 @dataclass(frozen=True)
 class Examined:
     "An assessment with what it was made from, for a report."
@@ -87,7 +89,7 @@ def conclude(
     return replace(found, difference_months=beside.difference, standard_deviation_score=beside.score,
                    maturity=beside.word)
 
-# %% ../nbs/reading/16_assessment.ipynb #da5a3d64
+# %% ../nbs/reading/16_assessment.ipynb #4e5ce698
 class Reader:
     "The trained networks of a folder, loaded once: from pixels to the registered hand, from a hand to months."
     def __init__(self,
@@ -118,7 +120,7 @@ class Reader:
         "The bone age of a registered hand of a sex, F or M; raises `PictureError` where its regions disagree."
         return round(float(np.clip(self.ensemble(hand.canvas, sex), 0, OLDEST)), 1)
 
-# %% ../nbs/reading/16_assessment.ipynb #239a8063
+# %% ../nbs/reading/16_assessment.ipynb #6eb81c1e
 class Assessor(Reader):
     "The whole way from a file to its assessment, with the networks of a `Reader`."
     def examine(self,
@@ -128,13 +130,15 @@ class Assessor(Reader):
         height: float | None = None, # original height, px
         age_months: float | None = None, # the child's own age, to compare with; None: what the DICOM header says
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
+        frame: int | None = None, # of a DICOM file of several, counted from 1
+        anyway: bool = False, # read what says that it is no radiograph; believe what is given against the header
     ) -> Examined:
         "Assess one radiograph and keep what it was made from; a refused one gives a reason, never an error."
         sex = parse_sex(sex) if sex is not None else None
         found, radiograph = Assessment(str(file), sex or '', False, '', None, None, self.model), None
         try:
-            radiograph = read_radiograph(file, width, height)
-            child = find_child(radiograph.patient, sex, age_months)
+            radiograph = read_radiograph(file, width, height, frame, anyway)
+            child = find_child(radiograph.patient, sex, age_months, anyway)
             found = replace(found, **asdict(child))
             hand = self.register(radiograph.pixels)
             months = self.read_bone_age(hand, child.sex)

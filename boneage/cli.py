@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'Sex', 'REPORTS', 'ENDINGS', 'training', 'Run', 'DataSet',
            'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'SHIPPED', 'EXTRAS', 'one_line', 'say', 'complain',
-           'progress_bar', 'check_sex', 'check_level', 'load_assessor', 'check_names', 'tell', 'write_dicom',
-           'write_page', 'assess', 'batch', 'write_stages', 'preprocess', 'read_ids', 'show_scores', 'evaluate',
-           'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks', 'train_points', 'choose_cells',
-           'train_age', 'export', 'serve', 'demo', 'show_version', 'common', 'missing', 'explain', 'fill_in', 'main']
+           'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names', 'tell',
+           'write_dicom', 'write_page', 'assess', 'batch', 'write_stages', 'preprocess', 'read_ids', 'show_scores',
+           'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks', 'train_points',
+           'choose_cells', 'train_age', 'export', 'serve', 'demo', 'show_version', 'common', 'missing', 'explain',
+           'fill_in', 'main']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import json, os, sys
@@ -54,9 +55,15 @@ def check_sex(text: str) -> str: # F, M or empty
     if text.upper() in ('', 'F', 'M'): return text.upper()
     raise typer.BadParameter(f'{text!r} is not a sex; give --sex F or --sex M')
 
+def check_age(months: float | None) -> float | None:
+    "An age as asked for, or a usage error."
+    if months is None or 0 <= months < float('inf'): return months
+    raise typer.BadParameter(f'{months:g} is not an age; give months')
+
 Files = Annotated[list[Path], typer.Argument(metavar='FILE', help='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM.')]
 Weights = Annotated[Path | None, typer.Option(metavar='DIR', help='Folder of weights, in place of the shipped ones.')]
-Age = Annotated[float | None, typer.Option(metavar='MONTHS', min=0, help='Age of the patients, to compare with.')]
+Age = Annotated[float | None, typer.Option(metavar='MONTHS', callback=check_age,
+                                           help='Age of the patients, to compare with.')]
 Level = Annotated[float, typer.Option(help='Share of radiographs that intervals like this hold.')]
 Json = Annotated[bool, typer.Option('--json', help='Print JSON for programs.')]
 Sex = Annotated[str, typer.Option(metavar='M|F', callback=check_sex, show_default=False,
@@ -146,6 +153,8 @@ def assess(
                                                 help='HTML page to write, which names no child.')] = None,
     dicom: Annotated[Path | None, typer.Option(metavar='DIR', file_okay=False,
                                                help='Folder for DICOM reports and pictures of DICOM files.')] = None,
+    frame: Annotated[int | None, typer.Option(min=1, help='Of DICOM files of several frames.')] = None,
+    anyway: Annotated[bool, typer.Option('--anyway', help='Read what is no radiograph; believe --sex.')] = False,
     weights: Weights = None,
 ):
     "Assess the bone age of hand radiographs."
@@ -157,7 +166,7 @@ def assess(
     if report: from boneage.clinic.report import make_case
     assessor, cases, failed = load_assessor(weights, level), [], 0
     for file in files:
-        examined = assessor.examine(file, sex or None, age_months=age_months, level=level)
+        examined = assessor.examine(file, sex or None, age_months=age_months, level=level, frame=frame, anyway=anyway)
         tell(examined.found, as_json)
         done = examined.found.accepted
         if done and dicom and examined.radiograph.header: done = write_dicom(examined, dicom)
@@ -171,7 +180,7 @@ def assess(
 @app.command(epilog='Example: boneage batch scans/ --sex F --out ages.csv; or: boneage batch table.csv --out ages.csv')
 def batch(
     inputs: Annotated[list[str], typer.Argument(metavar='INPUT',
-                                                help='Files, folders, patterns, or a CSV: file, sex, age_months.')],
+                                                help='Files, folders, patterns, or a CSV: file, sex, age in months.')],
     out: Annotated[Path, typer.Option(metavar='FILE', dir_okay=False, help='CSV to write, or to go on with.')],
     sex: Sex = '',
     age_months: Age = None,
@@ -182,7 +191,7 @@ def batch(
     "Assess many radiographs into a table; the same command goes on with a stopped run."
     from boneage import TERMS
     from boneage.clinic.batch import assess_batch, find_jobs
-    jobs = find_jobs(inputs, sex or None, age_months)
+    jobs = find_jobs(inputs, sex or None, age_months, complain)
     assessor = load_assessor(weights, level, None if threads == 1 else 1)
     with progress_bar('assessing') as progress:
         refused = assess_batch(assessor, jobs, out, level, progress, threads)
@@ -275,7 +284,7 @@ def evaluate(
         show_scores(scores)
         complain(TERMS)
 
-# %% ../nbs/clinic/05_command_line.ipynb #6af5cce0
+# %% ../nbs/clinic/05_command_line.ipynb #b447117a
 @app.command()
 def calibrate(
     predictions: Annotated[Path, typer.Argument(metavar='CSV', exists=True, dir_okay=False,
@@ -328,7 +337,7 @@ def withheld_ids(
     labels = read_labels(find_dataset(folder).labels)
     return set(split_withheld(labels, labels.drop_duplicates('id').boneage.notna().sum() * 1000 // 12611))
 
-# %% ../nbs/clinic/05_command_line.ipynb #66c4282b
+# %% ../nbs/clinic/05_command_line.ipynb #c68ed404
 def follow(
     event, # `boneage.learn.data.Event`
 ) -> None:

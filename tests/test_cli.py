@@ -97,7 +97,10 @@ def test_odd_file_names(folder, boneage):
 USAGE = {  # a command and what the line about it says
     '': 'Missing command', 'asses hand.png': 'No such command', 'assess --sex F': 'FILE',
     'assess hand.png': 'give --sex F or --sex M', 'assess hand.png --sex': "'--sex' requires an argument",
-    'assess hand.png --sex X': 'give --sex F or --sex M', 'assess hand.png --sex F --jsno': '--jsno',
+    'assess hand.png --sex X': 'give --sex F or --sex M',
+    'assess hand.png --sex F --age-months nan': 'is not an age',
+    'assess hand.png --sex F --age-months inf': 'is not an age',
+    'batch hand.png --age-months -1 --out t.csv': 'is not an age', 'assess hand.png --sex F --jsno': '--jsno',
     'preprocess hand.png': '--out', 'preprocess hand.png --out hand.png': '--out',
     'preprocess hand.png other/hand.png --out out': 'are named hand',
     'preprocess hand.png hand_mask.png --out .': 'hand_mask.png would be overwritten',
@@ -286,8 +289,13 @@ def test_dicom(folder, boneage, hand):
     said = found['sex'], found['sex_from'], found['age_months'], found['age_from']
     assert said == ('F', 'PatientSex', 108, 'PatientBirthDate')
     assert found['difference_months'] == round(found['bone_age_months'] - 108, 1)
-    _, (given,), _ = assess('hand.dcm', '--sex', 'M', '--age-months', 100)
+    status, (refused,), err = assess('hand.dcm', '--sex', 'M')
+    assert status == 1 and 'says sex F, M was given' in refused['reason'] and len(err) == 1
+    _, (given,), _ = assess('hand.dcm', '--sex', 'M', '--age-months', 100, '--anyway')
     assert (given['sex'], given['sex_from'], given['age_months'], given['age_from']) == ('M', 'given', 100, 'given')
+    assert given['note'] == 'PatientSex F does not count'
+    capture = write_dicom('capture.dcm', hand.picture, PatientSex='F', Modality='OT')
+    assert assess(capture)[0] == 1 and assess(capture, '--anyway')[0] == 0
     status, (nobody,), err = assess('nobody.dcm', '--dicom', 'reports')
     assert status == 1 and nobody['sex'] == '' and 'give the sex' in nobody['reason'] and len(err) == 1
     report = read_report('reports/hand_report.dcm')

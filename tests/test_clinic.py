@@ -1,4 +1,5 @@
 """Around the reading: the table of a batch, the page of a report, and DICOM files that other programs read."""
+import codecs
 import csv
 import io
 import shutil
@@ -35,6 +36,8 @@ def run(*command):
 
 class Reader:
     """In place of an `Assessor`: answers from the file's name, keeps count of who is reading."""
+    model = 'a reader'
+
     def __init__(self, wait=0.):
         self.wait, self.now, self.most, self.asked, self.lock = wait, 0, 0, [], threading.Lock()
 
@@ -49,7 +52,8 @@ class Reader:
         accepted = len(str(file)) % 2 == 0
         months = len(str(file)) / 10 if accepted else None
         reason = '' if accepted else 'no "hand", none'
-        return Assessment(str(file), sex, accepted, reason, months, False, 'a reader', age_months=age_months)
+        return Assessment(str(file), sex, accepted, reason, months, False, self.model, age_months=age_months,
+                          level=level if accepted else None, age_from='given' * (age_months is not None))
 
 
 def files_of(table):
@@ -108,13 +112,185 @@ def test_what_is_said_first_stands(tmp_path):
         assert find_jobs(inputs, 'M', 50) == [Job(tmp_path/'a.png', 'F', 50), Job(tmp_path/'b.png', 'M', 24)]
 
 
+# What people call a column, what its cells say of a girl of 100 months, and of a boy
+
+FILES = ['file', 'filename', 'path', 'image', 'picture', 'radiograph']
+SEXES = [(column, girl, boy) for column in ('sex', 'gender', 'patientsex')
+         for girl, boy in (('f', 'm'), ('female', 'male'), ('girl', 'boy'))]
+SEXES += [('male', 'false', 'true'), ('male', '0', '1')]
+AGES = ['agemonths', 'ageinmonths', 'age']
+CODES = ['utf-8', 'utf-8-sig', 'utf-16', 'cp1252']
+
+
+@st.composite
+def as_written(draw, word, between=('', ' ', '_', '-', '. ', '\u00a0')):
+    """A word as people write it: letters of any case, with something between them."""
+    letters = [draw(st.sampled_from([letter.lower(), letter.upper()])) for letter in word]
+    return ''.join(draw(st.sampled_from(between)) + letter for letter in letters) + draw(st.sampled_from(between))
+
+
+def in_any_case(word):
+    """A word in letters of any case, with blanks around it."""
+    return as_written(word, ('',)).flatmap(lambda text: st.sampled_from([text, f' {text}', f'{text}  ']))
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_any_spelling_says_the_same(data):
+    """However columns and values are written, in whatever order, between whatever: the same jobs and not a word."""
+    def one_of(words): return data.draw(st.sampled_from(words))
+    sex, girl, boy = one_of(SEXES)
+    columns = [data.draw(as_written(name)) for name in (one_of(FILES), sex, one_of(AGES))]
+    rows = [columns, ['a.png', data.draw(in_any_case(girl)), '100'], ['b.png', data.draw(in_any_case(boy)), ' ']]
+    order = data.draw(st.permutations(range(3)))
+    separator, end, code = one_of([',', ';', '\t']), one_of(['\n', '\r\n', '\r']), one_of(CODES)
+    text = one_of(['', f'sep={separator}{end}']) + end.join(separator.join(row[n] for n in order) for row in rows)
+    with TemporaryDirectory() as folder:
+        table, said = Path(folder)/'who.CSV', []
+        table.write_bytes((text + one_of(['', end, end + separator * 2 + end])).encode(code))
+        for asked in ('F', 'M'):
+            jobs = find_jobs([table], asked, 7, said.append)
+            assert jobs == [Job(table.parent/'a.png', 'F', 100), Job(table.parent/'b.png', 'M', 7)]
+        assert not said
+
+
+@pytest.mark.parametrize('code', CODES)
+def test_names_in_any_code(tmp_path, code):
+    """File names that are not English, also where a mark is at the front and the bytes are the other way round."""
+    (tmp_path/'who.csv').write_bytes('sex;Größe;file\nF;1;Mädchen.png\n'.encode(code))
+    said = []
+    assert find_jobs([tmp_path/'who.csv'], 'M', warn=said.append) == [Job(tmp_path/'Mädchen.png', 'F')]
+    assert said == [f"{tmp_path/'who.csv'}: not understood and not used: column 'Größe'"]
+    (tmp_path/'who.csv').write_bytes(codecs.BOM_UTF16_BE + 'sex\tfile\nF\tMädchen.png\n'.encode('utf-16-be'))
+    assert find_jobs([tmp_path/'who.csv'], 'M') == [Job(tmp_path/'Mädchen.png', 'F')]
+
+
+def test_a_column_that_is_not_understood_is_named(tmp_path):
+    """Once for a table, on whatever is listened to; empty columns of a spreadsheet are nothing."""
+    (tmp_path/'who.csv').write_text('file,Geschlecht,age (years),,,\na.png,W,8,,x\nb.png,M,9,,\n')
+    said = []
+    assert [job.sex for job in find_jobs([tmp_path/'who.csv'], 'F', warn=said.append)] == ['F', 'F']
+    assert len(said) == 1 and said[0].endswith(": column 'Geschlecht', 'age (years)', number 5")
+    with pytest.warns(UserWarning, match='Geschlecht'): find_jobs([tmp_path/'who.csv'], 'F')
+
+
 @pytest.mark.parametrize('text, why', [
-    ('', 'no column file'), ('file\n', 'no rows'), ('file,sex\na.png,F\nb.png,girls\n', "line 3: 'girls' is not a sex"),
-    ('sex,file\nF\n', 'line 2: no file is named'), ('file,age_months\na.png,-3\n', "'-3' is not an age")])
+    ('', 'no column file'), ('\n;;\n', 'no column file'), ('sep=;\n', 'no column file'), ('file\n', 'no rows'),
+    ('name,sex\na.png,F\n', 'has no column file'), ('sep=;\nfile,sex\na.png,F\n', 'has no column file'),
+    ('file,sex\na.png,F\nb.png,girls\n', "line 3: 'girls' is not a sex"),
+    ('file,sex\na.png,1\n', "line 2: '1' is not a sex"), ('file,sex\na.png,true\n', "line 2: 'true' is not a sex"),
+    ('file,male\na.png,M\n', "line 2: 'M' in a column male"), ('file,male\na.png,yes\n', "line 2: 'yes' in a column"),
+    ('sex,file\nF\n', 'line 2: no file is named'), ('file,sex\na,b.png,F\n', "line 2: has more cells"),
+    *((f'file,age_months\na.png,{age}\n', f"line 2: '{age}' is not an age")
+      for age in ('-3', '-0.1', 'nan', 'inf', '1e999', 'ten')),
+    ('file;age\na.png;8,5\n', "line 2: '8,5' is not an age"),
+    ('file,Sex,gender\na.png,F,F\n', "two columns for sex, 'Sex' and 'gender'"),
+    ('file,male,sex\na.png,1,M\n', "two columns for sex, 'male' and 'sex'"),
+    ('file,path,sex\na.png,a.png,F\n', "two columns for file, 'file' and 'path'"),
+    ('file,age,age_months\na.png,1,1\n', "two columns for age_months, 'age' and 'age_months'"),
+    ('file,sex\n"a.png,F\nb.png,M\n', 'cannot be read')])
 def test_a_wrong_table_of_children(tmp_path, text, why):
     (tmp_path/'who.csv').write_text(text)
-    with pytest.raises(BatchError, match=why) as error: find_jobs([tmp_path/'who.csv'])
+    with pytest.raises(BatchError, match=why) as error: find_jobs([tmp_path/'who.csv'], 'M')
+    assert len(str(error.value).splitlines()) == 1 and str(error.value).startswith(str(tmp_path/'who.csv'))
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.tif'])
+def test_a_picture_named_csv(hand, tmp_path, suffix):
+    """A file of bytes is one line."""
+    cv2.imwrite(str(tmp_path/f'hand{suffix}'), hand.picture)
+    (tmp_path/f'hand{suffix}').rename(tmp_path/'hand.csv')
+    with pytest.raises(BatchError, match='hand.csv: cannot be read') as error: find_jobs([tmp_path/'hand.csv'], 'F')
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_code_without_its_mark(tmp_path):
+    """UTF-16 that does not say so has letters with nothing between them: no text, also without a sex to trip over."""
+    (tmp_path/'who.csv').write_bytes('file\na.png\n'.encode('utf-16-le'))
+    with pytest.raises(BatchError, match='who.csv: cannot be read .it is no text'): find_jobs([tmp_path/'who.csv'], 'F')
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_jobs_or_one_line(data):
+    with TemporaryDirectory() as folder:
+        (Path(folder)/'who.csv').write_bytes(data)
+        with pytest.raises(BatchError) as error: find_jobs([Path(folder)/'who.csv'], 'F', warn=lambda line: None)
+        assert 'who.csv' in str(error.value)
+
+
+@pytest.mark.parametrize('first, second, why', [
+    ('F,9', 'M,9', 'sex is F in'), ('F,9', 'F,10', 'age in months is 9.0 in')])
+def test_two_that_contradict_each_other(tmp_path, first, second, why):
+    """In one table or in two, next to each other or not, by whatever path: both lines are named."""
+    one, two = tmp_path/'one.csv', tmp_path/'two.csv'
+    one.write_text(f'file,sex,age\na.png,{first}\nb.png,,\na.png,,\n./x/../a.png,{second}\n')
+    with pytest.raises(BatchError, match=f'a.png: its {why}.*line 2 and .*line 5; correct one'): find_jobs([one])
+    one.write_text(f'file,sex,age\na.png,{first}\n')
+    two.write_text(f'file,sex,age\n{tmp_path}/a.png,{second}\n')
+    for inputs in ((one, two), (two, one)):
+        with pytest.raises(BatchError, match='correct one') as error: find_jobs(inputs, 'F', 9)
+        assert f'{one}, line 2' in str(error.value) and f'{two}, line 2' in str(error.value)
+
+
+def test_two_that_say_the_same_are_one(tmp_path):
+    """And each may know what the other one does not."""
+    (tmp_path/'one.csv').write_text('file,sex,age\na.png,F,\na.png,girl,9\na.png,,9.0\n')
+    (tmp_path/'two.csv').write_text('path\tmale\na.png\t0\n')
+    assert find_jobs([tmp_path/'one.csv', tmp_path/'two.csv'], 'M', 50) == [Job(tmp_path/'a.png', 'F', 9)]
+
+
+# A table that is gone on with
+
+def test_a_table_of_another_run_is_not_gone_on_with(assessor, hand, tmp_path):
+    """Another sex, age, level or model, given or not: what differs is said, and not a byte of the table changes."""
+    cv2.imwrite(str(tmp_path/'a.png'), hand.picture)
+    cv2.imwrite(str(tmp_path/'b.png'), hand.picture)
+    table, [first, second] = tmp_path/'t.csv', find_jobs([tmp_path], 'F', 100)
+    assert assess_batch(assessor, [first], table) == 0
+    table.write_bytes(table.read_bytes() + b'half a li')
+    before = table.read_bytes()
+    for changed, level, why in ((dict(sex='M'), .9, 'the sex F, and this run asks for M'),
+                                (dict(sex=None), .9, 'the sex F, and this run asks for none'),
+                                (dict(age_months=99), .9, 'the age in months 100.*, and this run asks for 99'),
+                                (dict(age_months=None), .9, 'the age in months 100.*, and this run asks for none'),
+                                ({}, .8, 'the level 0.9, and this run asks for 0.8')):
+        with pytest.raises(BatchError, match=f'a.png has {why}; name another table') as error:
+            assess_batch(assessor, [second, replace(first, **changed)], table, level)
+        assert len(str(error.value).splitlines()) == 1 and table.read_bytes() == before
+    with pytest.raises(BatchError, match='the model .*, and this run asks for a reader'):
+        assess_batch(Reader(), [second], table)
+    assert table.read_bytes() == before
+    assert assess_batch(assessor, [second, first], table) == 0 and len(files_of(table)) == 2
+
+
+def test_what_the_header_says_is_no_difference(assessor, hand, tmp_path):
+    """A DICOM file says the same again; to give another sex than it has is another run."""
+    child = dict(PatientSex='F', PatientBirthDate='20110301', StudyDate='20200301')
+    job, table = Job(Path(write_dicom(tmp_path/'a.dcm', hand.picture, **child))), tmp_path/'t.csv'
+    (tmp_path/'b.png').write_text('no picture')
+    jobs = [job, Job(tmp_path/'b.png', 'F', 100)] # refused before anything is known of the age
+    assert assess_batch(assessor, jobs, table) == 1
+    for given_too in (job, job.filled('F', 108.)): assert assess_batch(assessor, [given_too, jobs[1]], table) == 0
+    for other in (job.filled('M', None), job.filled(None, 90)):
+        with pytest.raises(BatchError, match='name another table'): assess_batch(assessor, [other], table)
+
+
+def test_two_runs_on_one_table(tmp_path):
+    """The second is told at once and writes nothing; when the first is done, or killed, the table is free."""
+    table, told = tmp_path/'t.csv', []
+    def second_run(done, total):
+        with pytest.raises(BatchError, match='another run is writing it') as error:
+            assess_batch(Reader(), [Job(Path('b.png'), 'F')], table)
+        told.append(str(error.value))
+    assess_batch(Reader(), [Job(Path('a.png'), 'F')], table, progress=second_run)
+    assert told == [f'{table}: another run is writing it; wait for it or name another table']
+    hold = f'from boneage.clinic.batch import only_run\nwith only_run({str(table)!r}): print("held"); input()'
+    other = subprocess.Popen([sys.executable, '-uc', hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b'held\n'
+    second_run(0, 0)
+    other.kill(); other.wait()
+    assess_batch(Reader(), [Job(Path('b.png'), 'F')], table)
+    assert files_of(table) == ['a.png', 'b.png']
 
 
 def test_a_batch_says_what_one_radiograph_says(assessor, hand, tmp_path):

@@ -79,16 +79,25 @@ def test_compressed_dicom(tmp_path, syntax, dtype):
     'MR_small.dcm', 'MR_small_RLE.dcm', 'MR_small_implicit.dcm', 'MR_small_bigendian.dcm', 'MR_small_jp2klossless.dcm',
     'MR_small_jpeg_ls_lossless.dcm', 'JPGExtended.dcm', 'SC_rgb_jpeg_gdcm.dcm'])
 def test_dicom_of_other_makers(name):
-    """pydicom's own examples; those of the same picture are read alike."""
-    px = read_pixels(get_testdata_file(name))
+    """pydicom's own examples, none of them a radiograph, as they say; those of the same picture are read alike."""
+    def read(name): return read_radiograph(get_testdata_file(name), anyway=True).pixels
+    with pytest.raises(PictureError, match='no radiograph'): read_pixels(get_testdata_file(name))
+    px = read(name)
     assert px.ndim == 2 and px.std() > 0
-    if name.startswith('MR_small'): np.testing.assert_array_equal(px, read_pixels(get_testdata_file('MR_small.dcm')))
+    if name.startswith('MR_small'): np.testing.assert_array_equal(px, read('MR_small.dcm'))
 
 
-def test_dicom_takes_the_first_frame_and_rescales(tmp_path):
+def test_dicom_asks_for_a_frame(tmp_path):
     px = blob(dtype=np.uint16) // 32
     frames = write_dicom(tmp_path/'frames.dcm', np.stack([px, px[::-1]]), frames=2)
-    np.testing.assert_array_equal(read_pixels(frames), px)
+    with pytest.raises(PictureError, match='has 2 frames'): read_pixels(frames)
+    for frame, shown in ((1, px), (2, px[::-1])):
+        np.testing.assert_array_equal(read_radiograph(frames, frame=frame).pixels, shown)
+    with pytest.raises(PictureError, match='no frame 3'): read_radiograph(frames, frame=3)
+
+
+def test_dicom_rescales(tmp_path):
+    px = blob(dtype=np.uint16) // 32
     scaled = write_dicom(tmp_path/'scaled.dcm', px, RescaleSlope=2, RescaleIntercept=-100)
     np.testing.assert_array_equal(read_pixels(scaled), 2 * px)
     fraction = read_pixels(write_dicom(tmp_path/'fraction.dcm', px, RescaleSlope=0.37, RescaleIntercept=0))
@@ -175,3 +184,82 @@ def test_unsquash_leaves_unknown_sizes_alone(tmp_path):
     for size in ((None, None), (float('nan'), 100.0), (0, 0)): assert unsquash(blob(), *size).shape == (80, 60)
     cv2.imwrite(str(tmp_path/'a.png'), blob(64, 64))
     assert read_radiograph(tmp_path/'a.png', 1000, 2000).pixels.shape == (128, 64)
+
+
+# Faults of files, each as a kind
+
+IMPLIED = 'PixelRepresentation', 'PhotometricInterpretation', 'BitsStored', 'HighBit', 'SamplesPerPixel'
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(IMPLIED), st.booleans())
+def test_what_the_standard_implies(tmp_path_factory, missing, deep):
+    """A file that leaves out an attribute which can mean one thing alone is read."""
+    path, px = tmp_path_factory.mktemp('bare')/'bare.dcm', blob(dtype=np.uint16 if deep else np.uint8)
+    ds = pydicom.dcmread(write_dicom(path, px))
+    delattr(ds, missing)
+    ds.save_as(path)
+    np.testing.assert_array_equal(read_pixels(path), px)
+
+
+@pytest.mark.parametrize('suffix', ['', '.dcm', '.png', '.ima', '.1'])
+@pytest.mark.parametrize('preamble', [True, False])
+def test_content_counts_not_names(tmp_path, suffix, preamble):
+    """DICOM and PNG are known by their first bytes, whatever they are called."""
+    px = blob()
+    np.testing.assert_array_equal(read_pixels(write_dicom(tmp_path/f'scan{suffix}', px, preamble=preamble)), px)
+    cv2.imwrite(str(tmp_path/'picture.png'), px)
+    (tmp_path/'picture.png').rename(tmp_path/f'picture{suffix}')
+    np.testing.assert_array_equal(read_pixels(tmp_path/f'picture{suffix}'), px)
+
+
+WIDE = dict(PixelAspectRatio=[1, 3]), dict(PixelSpacing=[.1, .3]), dict(ImagerPixelSpacing=[.1, .3])
+
+
+@pytest.mark.parametrize('tags', WIDE)
+def test_pixels_that_are_not_square(tmp_path, tags):
+    px = cv2.resize(blob(), (240, 320))
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px[:, ::3].copy(), **tags))
+    assert abs(read.shape[1] / read.shape[0] - px.shape[1] / px.shape[0]) < .03
+
+
+@pytest.mark.parametrize('bits', [10, 12, 14])
+@pytest.mark.parametrize('beyond', [1.03, 1.5, 2.4])
+def test_values_above_bits_stored(tmp_path, bits, beyond):
+    """Refused, by however little they are above; within its bits, with noise in the others, the picture is read."""
+    px = (blob(dtype=np.uint16) / 65535 * (2**bits - 1)).astype(np.uint16)
+    noise = np.random.default_rng(bits).integers(0, 2**(16 - bits), px.shape).astype(np.uint16) << bits
+    stored = dict(BitsStored=bits, HighBit=bits - 1)
+    np.testing.assert_array_equal(read_pixels(write_dicom(tmp_path/'noise.dcm', px | noise, **stored)), px)
+    with pytest.raises(PictureError, match='its header says'):
+        read_pixels(write_dicom(tmp_path/'above.dcm', (px * beyond).astype(np.uint16), **stored))
+
+
+@settings(max_examples=25)
+@given(st.floats(.3, .9), st.integers(300, 3000), st.booleans())
+def test_damaged_jpegs(tmp_path_factory, where, length, cut):
+    """A hole in the data, or a tail cut off with the end mark kept: refused, never half a hand."""
+    path = tmp_path_factory.mktemp('jpeg')/'a.jpg'
+    grain = np.random.default_rng(0).integers(0, 60, (500, 400)).astype(np.uint8)
+    cv2.imwrite(str(path), cv2.resize(blob(), (400, 500)) // 2 + grain)
+    data = path.read_bytes()
+    at = int(where * len(data))
+    path.write_bytes(data[:at] + (b'\xff\xd9' if cut else bytes(length) + data[at + length:]))
+    with pytest.raises(PictureError, match='cut short'): read_pixels(path)
+
+
+@pytest.mark.parametrize('modality, kind', [('OT', None), ('MR', None), ('DX', ['DERIVED', 'SECONDARY']),
+                                            ('SC', ['DERIVED', 'SECONDARY', 'OTHER'])])
+def test_what_a_program_wrote(tmp_path, modality, kind):
+    path = write_dicom(tmp_path/'a.dcm', blob(), Modality=modality, **(dict(ImageType=kind) if kind else {}))
+    with pytest.raises(PictureError, match='give the radiograph'): read_pixels(path)
+    assert read_radiograph(path, anyway=True).pixels.shape == blob().shape
+
+
+def test_a_large_picture_is_shrunk(tmp_path):
+    """Whole blocks of pixels are averaged: what is seen stays, time and memory do not grow."""
+    large = cv2.resize(blob(), (3600, 5100), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path/'large.png'), large)
+    read = read_radiograph(tmp_path/'large.png')
+    assert read.shrunk == 4 and read.pixels.shape == (1275, 900)
+    assert np.abs(read.pixels.astype(float) - cv2.resize(large, (900, 1275), interpolation=cv2.INTER_AREA)).max() <= 1
