@@ -8,8 +8,8 @@ __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'Sex', 'REPORTS', 
            'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names', 'tell',
            'write_dicom', 'write_page', 'assess', 'batch', 'write_stages', 'preprocess', 'read_ids', 'show_scores',
            'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks', 'train_points',
-           'choose_cells', 'train_age', 'export', 'serve', 'demo', 'show_version', 'common', 'missing', 'explain',
-           'fill_in', 'main']
+           'choose_cells', 'train_age', 'pack', 'export', 'serve', 'demo', 'show_version', 'common', 'missing',
+           'explain', 'fill_in', 'main']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import json, os, sys
@@ -284,7 +284,7 @@ def evaluate(
         show_scores(scores)
         complain(TERMS)
 
-# %% ../nbs/clinic/05_command_line.ipynb #b447117a
+# %% ../nbs/clinic/05_command_line.ipynb #6d01f4a8
 @app.command()
 def calibrate(
     predictions: Annotated[Path, typer.Argument(metavar='CSV', exists=True, dir_okay=False,
@@ -337,7 +337,7 @@ def withheld_ids(
     labels = read_labels(find_dataset(folder).labels)
     return set(split_withheld(labels, labels.drop_duplicates('id').boneage.notna().sum() * 1000 // 12611))
 
-# %% ../nbs/clinic/05_command_line.ipynb #c68ed404
+# %% ../nbs/clinic/05_command_line.ipynb #8b0029de
 def follow(
     event, # `boneage.learn.data.Event`
 ) -> None:
@@ -396,7 +396,7 @@ def choose_cells(
 # %% ../nbs/clinic/05_command_line.ipynb #93a51343
 @training.command('age')
 def train_age(
-    folders: Annotated[list[Path], typer.Argument(metavar='DIR', help='Data sets: images/ and labels.csv.')],
+    folders: Annotated[list[Path], typer.Argument(metavar='DIR', help='Data sets, or one file of boneage pack.')],
     out: Run,
     scale: ScaleName = 'laptop',
     withheld: Withheld = None,
@@ -409,6 +409,8 @@ def train_age(
     epochs: Annotated[int | None, typer.Option(min=1, help="Else the scale's.")] = None,
 ):
     "Train age networks: regions, sexes and heads."
+    if folders[0].suffix == '.npz' and not withheld:
+        raise typer.BadParameter('packed hands need --withheld; name a CSV with their column id')
     leave_out = withheld_ids(withheld, folders[0])
     from boneage.learn import grid
     from boneage.learn.scales import SCALES
@@ -419,6 +421,20 @@ def train_age(
                    cells=choose_cells(size, only or [], trunk), start=WEIGHTS if start == SHIPPED else start,
                    backbone=trunk_weights, progress=follow)
 
+@app.command(epilog='There: boneage train age FILE --withheld CSV --out RUN_DIR; then bring RUN_DIR/age back')
+def pack(
+    run: Annotated[Path, typer.Argument(metavar='RUN_DIR', file_okay=False, help='Folder of boneage train age.')],
+    out: Annotated[Path, typer.Option(metavar='FILE', dir_okay=False, help='File to write, .npz.')],
+):
+    "Pack the registered hands of a run into one small file, to train on another machine."
+    from boneage.learn.registered import pack_registered
+    if out.suffix != '.npz': raise typer.BadParameter(f'{out} does not end in .npz; name a file that does')
+    if not (run / 'registered/registered.csv').is_file():
+        raise typer.BadParameter(f'{run} has no registered hands; give a folder in which boneage train age was begun')
+    pack_registered(run / 'registered', out)
+    say(f'{out}: {out.stat().st_size / 1e6:.1f} MB')
+
+# %% ../nbs/clinic/05_command_line.ipynb #9a8d3c6e
 @app.command(epilog='Then: boneage assess --weights DIR')
 def export(
     run: Annotated[Path, typer.Argument(metavar='RUN_DIR', file_okay=False, help='Folder of boneage train.')],

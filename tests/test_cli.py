@@ -108,6 +108,8 @@ USAGE = {  # a command and what the line about it says
     'train': 'Missing command', 'train bones folder --out run': 'bones', 'train age folder': '--out',
     'train masks cohort --out run --withheld ids.csv': '--annotations',
     'train points a b --out run --annotations c --withheld ids.csv': 'unexpected extra argument',
+    'train age hands.npz --out run': 'need --withheld', 'pack run': '--out', 'pack run --out hands.zip': '.npz',
+    'pack folder --out hands.npz': 'no registered hands',
     'export run': '--out', 'export hand.png --out run': 'is a file'}
 
 
@@ -254,7 +256,7 @@ def test_demo(boneage, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('command',
                          ['', 'assess', 'batch', 'preprocess', 'evaluate', 'calibrate', 'check-data', 'train',
-                          'train masks', 'train points', 'train age', 'export', 'demo'])
+                          'train masks', 'train points', 'train age', 'pack', 'export', 'demo'])
 def test_help(boneage, command):
     status, out, err = boneage(*command.split(), '--help')
     assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)

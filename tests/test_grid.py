@@ -22,6 +22,7 @@ from boneage.learn.fitting import blend, finished_cells, fit_ensemble, fit_linea
 from boneage.learn.grid import (
     FOLDS, ONE_CYCLE, cell_card, cell_rows, fold_of, nearest_network, networks_in, paper_grid, run_cell, train_age,
     write_network)
+from boneage.learn.registered import pack_registered
 from boneage.learn.scales import LAPTOP, SCALES, TINY
 from boneage.networks import WEIGHTS, Network, open_weights
 from boneage.points import MOST_DOUBT
@@ -264,6 +265,22 @@ def test_a_batch_that_never_fills_says_so(tmp_path):
     with pytest.raises(DatasetError, match='fewer than a batch of 16'):
         run_cell(Cell(scale=TINY), canvas, table, tmp_path, progress=QUIET)
     assert not list(tmp_path.rglob('*.onnx'))
+
+
+def test_packed_hands_train(tmp_path):
+    """No data set and no registrar: one file is enough, of the right scale."""
+    folder, rng = tmp_path/'registered', np.random.default_rng(0)
+    folder.mkdir()
+    ages = rng.uniform(24, 200, 60)
+    pictures = np.full((60, *TINY.canvas), ages[:, None, None], np.uint8)
+    np.save(folder/'canvas.npy', pictures)
+    pd.DataFrame(dict(id=range(60), data='d', male=True, boneage=ages, doubt=0., problem='')).to_csv(
+        folder/'registered.csv', index=False)
+    pack_registered(folder, tmp_path/'hands.npz')
+    with pytest.raises(DatasetError, match='another scale than laptop'): train_age([tmp_path/'hands.npz'], tmp_path/'a')
+    train_age([tmp_path/'hands.npz'], tmp_path/'run', {'1'}, TINY, cells=[Cell(scale=TINY)], progress=QUIET)
+    said = pd.concat(pd.read_csv(f, dtype={'id': str}) for f in (tmp_path/'run/age').rglob('predictions.csv'))
+    assert set(said.part) == {'fold', 'withheld'} and set(said[said.part == 'withheld'].id) == {'1'}
 
 
 def test_a_start_of_another_scale_says_so(run):

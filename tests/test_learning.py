@@ -23,7 +23,7 @@ from boneage.learn.data import DatasetError
 from boneage.learn.export import read_state, to_onnx
 from boneage.learn.keypoints import PointNet
 from boneage.learn.masks import UNet
-from boneage.learn.registered import register_datasets
+from boneage.learn.registered import pack_registered, register_datasets, unpack_registered
 from boneage.learn.scales import SCALES
 from boneage.networks import WEIGHTS, Network
 from boneage.regions import REGIONS, cut_region, window_of
@@ -205,6 +205,23 @@ def test_what_cannot_be_registered_has_a_row(drawn, tmp_path):
     kept = [n for n in range(6) if n != 2]
     assert np.array_equal(canvas[kept], whole[kept]) and (table.problem[kept] == others.problem[kept]).all()
     assert (table.problem == '').sum() >= 3
+
+
+def test_packed_hands_are_the_same_hands(drawn, tmp_path):
+    """The table to the byte, the pictures but for the loss of JPEG; never others over them, never half a file."""
+    folder, file = tmp_path/'registered', tmp_path/'hands.npz'
+    canvas, table = register_datasets([drawn], Registrar.load(WEIGHTS, (260, 200), threads=1), folder, QUIET)
+    pack_registered(folder, file)
+    for _ in range(2): unpacked, its = unpack_registered(file, tmp_path/'there')
+    pd.testing.assert_frame_equal(its, table)
+    assert unpacked.shape == canvas.shape and np.abs(unpacked.astype(int) - canvas).mean() < 2
+    (folder/'registered.csv').write_text('id\n')
+    with pytest.raises(DatasetError, match='other hands'): unpack_registered(file, folder)
+    whole = file.read_bytes()
+    for wrong in (b'', b'not a file of hands', whole[:len(whole) // 2]):
+        file.write_bytes(wrong)
+        with pytest.raises(DatasetError, match='pack them again'): unpack_registered(file, tmp_path/'new')
+    assert not (tmp_path/'new').exists()
 
 
 def test_nothing_to_register(drawn, tmp_path):

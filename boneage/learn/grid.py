@@ -6,7 +6,7 @@
 __all__ = ['FOLDS', 'PAPER_ADAM', 'ADAMW', 'PAPER_RECIPE', 'STRONG_LR', 'ONE_CYCLE', 'FINE_TUNE', 'RECIPES', 'paper_grid',
            'fold_of', 'cell_rows', 'Recipe', 'read_windows', 'age_loader', 'age_dataloaders', 'networks_in',
            'nearest_network', 'begin', 'mae_months', 'age_learner', 'predict_rows', 'prediction_table', 'cell_card',
-           'write_network', 'train_cell', 'run_cell', 'train_age', 'about_run', 'collect']
+           'write_network', 'train_cell', 'run_cell', 'registered_hands', 'train_age', 'about_run', 'collect']
 
 # %% ../../nbs/learning/09_grid.ipynb #3d7da34d
 import hashlib
@@ -29,7 +29,7 @@ from .data import DatasetError, Event, Progress
 from .export import read_state, to_onnx
 from .fit import fit, make_card, whole
 from .fitting import finished_cells, read_cell
-from .registered import register_datasets
+from .registered import register_datasets, unpack_registered
 from .scales import LAPTOP, Scale
 
 # %% ../../nbs/learning/09_grid.ipynb #8bab4f34
@@ -284,10 +284,25 @@ def run_cell(
         with whole(done) as part: prediction_table(net, canvas, table, parts, cell).to_csv(part, index=False)
     return read_cell(done)
 
+# %% ../../nbs/learning/09_grid.ipynb #0ce3684a
+def registered_hands(
+    folders: Iterable[str | Path], # data sets, or one file of `pack_registered`
+    out: str | Path, # a run; gets registered/
+    scale: Scale,
+    progress: Progress,
+) -> tuple[np.ndarray, pd.DataFrame]: # the canvases, memory-mapped; the table, one row each
+    "The hands to train on: unpacked, or registered by the run's own networks."
+    folders, where = [*folders], Path(out, 'registered')
+    if Path(folders[0]).suffix != '.npz':
+        return register_datasets(folders, Registrar.load(out, scale.canvas, threads=1), where, progress)
+    canvas, table = unpack_registered(folders[0], where)
+    if canvas.shape[1:] == scale.canvas: return canvas, table
+    raise DatasetError(f'{folders[0]}: holds hands of another scale than {scale.name}; give its --scale')
+
 # %% ../../nbs/learning/09_grid.ipynb #fbf09a31
 def train_age(
-    folders: Iterable[str | Path], # data sets
-    out: str | Path, # a run: holds mask.onnx and points.onnx; gets registered/ and age/
+    folders: Iterable[str | Path], # data sets, or one file of `pack_registered`
+    out: str | Path, # a run: holds mask.onnx and points.onnx, unless hands are packed; gets registered/ and age/
     leave_out: Set[str] = frozenset(), # withheld ids
     scale: Scale = LAPTOP,
     recipe: Recipe = PAPER_RECIPE,
@@ -299,8 +314,7 @@ def train_age(
     "Register the radiographs and train the cells."
     cells, networks = list(cells or paper_grid(scale)), networks_in(start) if start else {}
     starts = {cell: networks[nearest_network(cell, networks)] for cell in cells} if start else {}
-    registrar = Registrar.load(out, scale.canvas, threads=1)
-    canvas, table = register_datasets(folders, registrar, Path(out, 'registered'), progress)
+    canvas, table = registered_hands(folders, out, scale, progress)
     def run(cell):
         begins = starts.get(cell) or backbone or packaged_weights(cell.trunk)
         return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, progress)
