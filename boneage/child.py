@@ -134,7 +134,8 @@ def find_child(
         raise ChildError('nothing says the sex: its header has no PatientSex of F or M; give the sex')
     against = bool(sex and patient.sex and sex != patient.sex)
     if against and not anyway:
-        raise ChildError(f'its header says sex {patient.sex}, {sex} was given; correct one, or insist on {sex} (--anyway)')
+        raise ChildError(f'its header says sex {patient.sex}, {sex} was given; '
+                         f'correct one, or insist on {sex} (--anyway)')
     age, age_from = (patient.age_months, patient.age_from) if age_months is None else (age_months, 'given')
     if age is not None and age > OLDEST:
         raise ChildError(f"the age of {in_years(age)} is an adult's: bone age ends with growth; give a child's picture")
