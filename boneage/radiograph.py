@@ -294,7 +294,7 @@ def read_radiograph(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             px, (high, wide), header = _parse(data, frame, anyway)
-    except PictureError: raise
+    except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e) from e  # decoders raise many types
     _check_picture(px)
     px, shrunk = _shrink(_unsigned(px))

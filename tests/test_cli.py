@@ -124,6 +124,13 @@ def test_usage(folder, boneage, args, says):
     assert sorted(folder.rglob('*')) == before
 
 
+def test_a_missing_library_is_not_blamed_on_the_picture(folder, boneage, monkeypatch):
+    cv2.imwrite('hand.jpg', cv2.imread('hand.png'))
+    monkeypatch.setitem(sys.modules, 'simplejpeg', None)
+    status, out, err = boneage('assess', 'hand.jpg', '--sex', 'F')
+    assert (status, out, len(err)) == (1, [], 1) and 'simplejpeg' in err[0] and 'install boneage again' in err[0]
+
+
 @pytest.mark.parametrize('command', ['assess hand.png --sex F', 'preprocess hand.png --out out', 'evaluate folder'])
 def test_no_weights(folder, boneage, command):
     status, out, err = boneage(*command.split(), '--weights', 'folder')
