@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SMALLEST', 'LARGEST', 'level_grey', 'content_box', 'to_square', 'from_square', 'mask_square', 'hand_probability',
-           'mark_hands', 'clean_mask', 'check_mask']
+           'mark_hands', 'clean_mask', 'check_mask', 'find_hand']
 
 # %% ../nbs/reading/04_mask.ipynb #1e2f5346
 import cv2
@@ -105,3 +105,14 @@ def check_mask(
     share = mask.mean()
     if share < SMALLEST: raise PictureError('no hand found: is this a hand radiograph, bones bright on dark?')
     if share > LARGEST: raise PictureError('no background found: the hand must be whole, with space around it')
+
+# %% ../nbs/reading/04_mask.ipynb #0b50fb40
+def find_hand(
+    net: Network, # a trained U-Net
+    pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
+) -> tuple[np.ndarray, np.ndarray]: # the hand and whatever else was marked, both (height, width), bool
+    "The mask of the hand, or a `PictureError` where there is none."
+    marked = mark_hands(net, pixels)
+    mask = clean_mask(marked)
+    check_mask(mask)
+    return mask, marked & ~mask

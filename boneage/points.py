@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LEAST_LENGTH', 'look', 'upright_angle',
-           'find_points', 'outline_distance', 'check_points', 'wrist_length', 'check_whole']
+           'find_points', 'outline_distance', 'check_points', 'wrist_length', 'check_whole', 'place_hand']
 
 # %% ../nbs/reading/07_points.ipynb #5be0e792
 import cv2
@@ -101,3 +101,15 @@ def check_whole(
         raise PictureError('the middle finger ends at the border: the fingertips must be in the picture')
     if wrist_length(points, mask) < LEAST_WRIST:
         raise PictureError('the wrist is cut off: the carpals and the ends of radius and ulna must be in the picture')
+
+# %% ../nbs/reading/07_points.ipynb #74f4d00b
+def place_hand(
+    net: Network, # a trained key-point network
+    hand: np.ndarray, # equalised hand, (height, width), uint8
+    mask: np.ndarray, # the hand, (height, width), bool, not empty
+) -> tuple[np.ndarray, float]: # as of `find_points`
+    "The key points of a whole hand; raises `PictureError` where they are in doubt, astray, or the hand is cut off."
+    points, doubt = find_points(net, hand, mask)
+    check_points(points, doubt, mask)
+    check_whole(points, mask)
+    return points, doubt

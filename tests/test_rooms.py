@@ -49,3 +49,23 @@ def test_help_is_at_once():
     """What a mistyped option costs: nothing of reading is loaded."""
     loaded = loaded_by('from boneage.cli import main; main(["assess", "--help"])')
     assert not {'cv2', 'onnxruntime', 'numpy'} & loaded
+
+
+WAY = ('Assessor.examine', 'Reader.register', 'Registrar.__call__', 'Reader.read_bone_age')  # who calls the stages
+
+
+def test_the_way_from_file_to_months_is_short(assessor, hand, tmp_path):
+    """What a person must read to follow a radiograph: at most a dozen names, each called once."""
+    names = []
+
+    def see(frame, event, _):
+        called_by = frame.f_back and frame.f_back.f_code.co_qualname
+        if event == 'call' and called_by in WAY and Path(frame.f_code.co_filename).is_relative_to(ROOT/'boneage'):
+            names.append(frame.f_code.co_qualname)
+    cv2.imwrite(str(tmp_path/'hand.png'), hand.picture)
+    sys.setprofile(see)
+    try: assert assessor.assess(tmp_path/'hand.png', 'F').accepted
+    finally: sys.setprofile(None)
+    way = names[names.index('read_radiograph'):names.index('Ensemble.__call__') + 1]
+    assert len(way) == len(set(way)) <= 12, way
+    assert {'find_hand', 'show_bones', 'place_hand', 'check_alone', 'lay_on_canvas'} <= set(way)

@@ -23,12 +23,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from .. import TERMS
 from ..child import SEXES
+from ..ensemble import load_ensemble
 from .age import Cell
 from .data import DatasetError
 from .fit import whole
 from .fitting import FEWEST_HANDS, finished_cells, fit_ensemble, fit_hand_space, widest_spread
 from .registered import read_registered
-from ..networks import MANIFEST, digest_of
+from ..networks import MANIFEST, digest_of, open_weights
 from ..points import MOST_DOUBT
 from ..silhouette import HandSpace, save_hand_space
 
@@ -183,4 +184,7 @@ def write_reader(
     out.mkdir(parents=True, exist_ok=True)
     for name, source in copies.items(): shutil.copyfile(source, out / name)
     save_hand_space(space, out / manifest['hand_space']['file'])
-    return write_manifest(out, manifest, [*copies, manifest['hand_space']['file']])
+    manifest = write_manifest(out, manifest, [*copies, manifest['hand_space']['file']])
+    nobody, ensemble = np.zeros(manifest['canvas'], np.uint8), load_ensemble(open_weights(out))
+    for sex in SEXES: ensemble.by_network(nobody, sex) # raises where a network is not of its region's size
+    return manifest
