@@ -8,7 +8,7 @@ __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'Sex', 'REPORTS', 
            'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names', 'tell',
            'write_dicom', 'write_page', 'assess', 'batch', 'write_stages', 'preprocess', 'read_ids', 'show_scores',
            'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks', 'train_points',
-           'choose_cells', 'train_age', 'pack', 'export', 'serve', 'demo', 'show_version', 'common', 'missing',
+           'choose_cells', 'train_age', 'pack', 'export', 'serve', 'demo', 'draw', 'show_version', 'common', 'missing',
            'explain', 'fill_in', 'main']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
@@ -407,6 +407,7 @@ def train_age(
                                                        help="The backbone's, where no package has them.")] = None,
     start: Annotated[Path | None, typer.Option(metavar='[DIR]', help='Begin as the shipped weights or as DIR.')] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Else the scale's.")] = None,
+    also: Annotated[list[Path] | None, typer.Option(metavar='DIR', help='Only learnt from: drawn hands.')] = None,
 ):
     "Train age networks: regions, sexes and heads."
     if folders[0].suffix == '.npz' and not withheld:
@@ -417,9 +418,11 @@ def train_age(
     from boneage.networks import WEIGHTS
     size = SCALES[scale]
     size = replace(size, age=replace(size.age, epochs=epochs or size.age.epochs))
+    more = also or []
+    if folders[0].suffix != '.npz': folders = [*folders, *more]
     grid.train_age(folders, out, leave_out=leave_out, scale=size, recipe=grid.RECIPES[recipe],
                    cells=choose_cells(size, only or [], trunk), start=WEIGHTS if start == SHIPPED else start,
-                   backbone=trunk_weights, progress=follow)
+                   backbone=trunk_weights, also={folder.name for folder in more}, progress=follow)
 
 @app.command(epilog='There: boneage train age FILE --withheld CSV --out RUN_DIR; then bring RUN_DIR/age back')
 def pack(
@@ -471,6 +474,24 @@ def demo(
     "Run the whole reproduction in small on drawn hands."
     from boneage.learn.demo import run_demo
     run_demo(out)
+
+# %% ../nbs/clinic/05_command_line.ipynb #96ff03ae
+@app.command(epilog='Examples: boneage draw hand.png --sex F --months 98; boneage draw drawn/ --hands 2000')
+def draw(
+    out: Annotated[Path, typer.Argument(metavar='FILE|DIR', help='PNG of one hand; or folder of a data set.')],
+    sex: Annotated[str, typer.Option(metavar='M|F', callback=check_sex, help='Of one hand.')] = '',
+    months: Annotated[int | None, typer.Option(min=1, max=228, help='Bone age of one hand.')] = None,
+    hands: Annotated[int | None, typer.Option(min=1, help='How many hands, of all ages, for a data set.')] = None,
+    seed: Annotated[int, typer.Option(min=0, help='Another one draws other hands.')] = 0,
+    side: Annotated[int, typer.Option(min=128, max=4000, help='Longer side of a picture, pixels.')] = 512,
+):
+    "Draw one hand of known bone age, or a data set of many."
+    from boneage.drawn.cohort import write_cohort, write_hand
+    if hands: say(f'{write_cohort(out, hands, seed, side)}: {hands} drawn hands')
+    elif sex and months and out.suffix == '.png':
+        say(f'{write_hand(out, months, sex == "M", seed, side)}: a drawn hand of {months} months')
+    else:
+        raise typer.BadParameter('one hand needs --sex, --months and a FILE.png; a data set needs --hands and a folder')
 
 # %% ../nbs/clinic/05_command_line.ipynb #443dbfd1
 def show_version(wanted: bool) -> None:

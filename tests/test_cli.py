@@ -253,6 +253,21 @@ def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
     assert boneage('train', 'age', 'large', '--out', 'run', '--trunk', trunk, '--only', 'A-both')[0] == 0
     assert {c.trunk for c in calls[2][1]['cells']} == {trunk}
     assert given['leave_out'] == {'007'} and given['scale'].name == 'paper'
+    assert boneage('train', 'age', 'large', '--out', 'run', '--also', cohort)[0] == 0
+    args, only_learnt = calls[3]
+    assert args[0] == [Path('large'), cohort] and only_learnt['also'] == {'cohort'} and default['also'] == set()
+
+
+def test_draw(boneage, tmp_path):
+    """One hand is a picture that assess takes; many are a data set."""
+    status, out, err = boneage('draw', tmp_path/'new/one.png', '--sex', 'M', '--months', '120')
+    assert (status, err) == (0, []) and out == [f'{tmp_path/"new/one.png"}: a drawn hand of 120 months']
+    assert boneage('assess', tmp_path/'new/one.png', '--sex', 'M')[0] == 0
+    assert boneage('draw', tmp_path/'many', '--hands', '3', '--side', '200')[0] == 0
+    assert boneage('check-data', tmp_path/'many')[1][-1] == 'Nothing is wrong.'
+    for wrong in ('many', '--sex F --months 90 one.jpg', 'one.png --months 90'):
+        status, _, err = boneage('draw', *wrong.split())
+        assert status == 2 and len(err) == 1 and 'one hand needs' in err[0]
 
 
 def test_demo(boneage, monkeypatch, tmp_path):

@@ -66,7 +66,7 @@ person = st.tuples(st.integers(0, 60), st.booleans(), st.floats(0, .3))
 def test_nobody_on_two_sides(people, withheld, cohort, fold):
     """By id, not by picture: an id at two sizes is on one side, and the doubtful and the other sex are on none."""
     age = {True: 100., False: np.nan}
-    table = pd.DataFrame([dict(id=str(i), male=i % 2 == 0, doubt=doubt, boneage=age[known])
+    table = pd.DataFrame([dict(id=str(i), data='d', male=i % 2 == 0, doubt=doubt, boneage=age[known])
                           for i, known, doubt in people])
     leave_out = {str(i) for i in withheld}
     parts = cell_rows(Cell(cohort=cohort, fold=fold), table, leave_out)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LYING', 'MIRRORED', 'MOST_TURN', 'BEND_SD', 'ZOOM', 'HAND_FILLS', 'FAT_SD', 'CUFF', 'MARGIN', 'INVERTED',
            'FIRST_MONTH', 'LAST_MONTH', 'Phantom', 'Pose', 'plain_pose', 'picture_size', 'random_pose', 'Shadow',
-           'cast', 'clean_film', 'random_film', 'draw_phantom', 'draw_child', 'draw_cohort', 'write_csv',
+           'cast', 'clean_film', 'random_film', 'draw_phantom', 'draw_child', 'draw_cohort', 'write_hand', 'write_csv',
            'write_cohort']
 
 # %% ../../nbs/drawn/03_cohort.ipynb #ad4d7ccb
@@ -175,6 +175,21 @@ def draw_cohort(
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         yield draw_phantom(*draw_child(rng), rng, side)
+
+# %% ../../nbs/drawn/03_cohort.ipynb #3b880b02
+def write_hand(
+    file: str | Path,  # ends in .png
+    boneage: float,  # months
+    male: bool,
+    seed: int,
+    side: int = 512,  # px, the longer side
+) -> Path:  # the file
+    "Write one hand, upright and cleanly exposed."
+    hand = draw_phantom(boneage, male, np.random.default_rng(seed), side, pose=False)
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(cv2.imencode('.png', hand.picture)[1].tobytes())
+    return file
 
 # %% ../../nbs/drawn/03_cohort.ipynb #b610ef6f
 def write_csv(

@@ -113,8 +113,9 @@ def trainable_hands(
     found: dict[Cell, pd.DataFrame], # predictions of finished cells
 ) -> list[np.ndarray]: # registered hands, (height, width), uint8
     "The registered hands that a run may learn from."
-    withheld = set().union(*(p.id[p.part == 'withheld'] for p in found.values()))
-    rows = np.flatnonzero((table.doubt <= MOST_DOUBT) & table.boneage.notna() & ~table.id.isin(withheld))
+    judged = pd.concat([*found.values()])
+    withheld, known = table.id.isin(judged.id[judged.part == 'withheld']), table.data.isin(judged.data)
+    rows = np.flatnonzero((table.doubt <= MOST_DOUBT) & table.boneage.notna() & known & ~withheld)
     if len(rows) >= FEWEST_HANDS: return [canvas[r] for r in rows]
     raise DatasetError(f'{len(rows)} of {len(table)} radiographs could be placed and have a label: see registered.csv; '
                        'train masks and key points longer')

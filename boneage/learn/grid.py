@@ -65,10 +65,12 @@ def cell_rows(
     cell: Cell,
     table: pd.DataFrame, # of `register_datasets`
     leave_out: Set[str], # withheld ids
+    also: Set[str] = frozenset(), # names of the data sets that are only learnt from
 ) -> dict[str, np.ndarray]: # rows by part: train, fold, withheld
     "The rows of the table that a cell trains on, those of its fold, and the withheld ones."
     usable = (table.doubt <= MOST_DOUBT) & table.boneage.notna() & np.isin(sexes_of(table), COHORTS[cell.cohort])
-    withheld, fold = table.id.isin(leave_out), table.id.map(fold_of) == cell.fold
+    judged = ~table.data.isin(also)
+    withheld, fold = judged & table.id.isin(leave_out), judged & (table.id.map(fold_of) == cell.fold)
     parts = dict(train=~withheld & ~fold, fold=~withheld & fold, withheld=withheld)
     return {part: np.flatnonzero(usable & mask) for part, mask in parts.items()}
 
@@ -271,11 +273,12 @@ def run_cell(
     leave_out: Set[str] = frozenset(), # withheld ids
     recipe: Recipe = PAPER_RECIPE,
     start: str | Path | None = None, # file to start from: a finished network, ONNX, or weights of the timm backbone
+    also: Set[str] = frozenset(), # names of the data sets that are only learnt from
     progress: Progress = print,
 ) -> pd.DataFrame: # its predictions: id, data, male, boneage, part (fold or withheld), predicted
     "Train one cell and predict what it did not see; a finished cell is read, a stopped one goes on."
     if not (done := Path(out) / cell.name / 'predictions.csv').exists():
-        parts = cell_rows(cell, table, leave_out)
+        parts = cell_rows(cell, table, leave_out, also)
         counts = ', '.join(f'{len(rows)} {part}' for part, rows in parts.items())
         if not len(parts['train']) or not len(parts['fold']):
             raise DatasetError(f'{cell.name}: too few radiographs ({counts}); give more data')
@@ -301,7 +304,7 @@ def registered_hands(
 
 # %% ../../nbs/learning/09_grid.ipynb #fbf09a31
 def train_age(
-    folders: Iterable[str | Path], # data sets, or one file of `pack_registered`
+    folders: Iterable[str | Path], # data sets, those of `also` among them, or one file of `pack_registered`
     out: str | Path, # a run: holds mask.onnx and points.onnx, unless hands are packed; gets registered/ and age/
     leave_out: Set[str] = frozenset(), # withheld ids
     scale: Scale = LAPTOP,
@@ -309,6 +312,7 @@ def train_age(
     cells: Iterable[Cell] | None = None, # None: the paper's 18
     start: str | Path | None = None, # folder of networks to start from, as `networks_in` takes it; None: from none
     backbone: str | Path | None = None, # file of a timm trunk's weights; None: those that a package has, or none
+    also: Set[str] = frozenset(), # names of the data sets that are only learnt from
     progress: Progress = print,
 ) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
     "Register the radiographs and train the cells."
@@ -317,7 +321,7 @@ def train_age(
     canvas, table = registered_hands(folders, out, scale, progress)
     def run(cell):
         begins = starts.get(cell) or backbone or packaged_weights(cell.trunk)
-        return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, progress)
+        return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, also, progress)
     return {cell: run(cell) for cell in cells}
 
 # %% ../../nbs/learning/09_grid.ipynb #630f4d02
