@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'Sex', 'REPORTS', 'ENDINGS', 'training', 'Run', 'DataSet',
            'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'SHIPPED', 'EXTRAS', 'one_line', 'say', 'complain',
-           'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names', 'tell',
-           'write_dicom', 'write_page', 'assess', 'batch', 'write_stages', 'preprocess', 'read_ids', 'show_scores',
-           'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks', 'train_points',
-           'choose_cells', 'train_age', 'pack', 'export', 'serve', 'demo', 'draw', 'show_version', 'common', 'missing',
-           'explain', 'fill_in', 'main']
+           'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names', 'check_kept',
+           'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'write_stages', 'preprocess', 'read_ids',
+           'show_scores', 'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks',
+           'train_points', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'demo', 'draw',
+           'show_version', 'common', 'missing', 'explain', 'fill_in', 'main']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
-import json, os, sys
+import errno, json, os, sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,6 +106,14 @@ def check_names(
     for f in files:
         if f.resolve() in written: raise typer.BadParameter(f'{f} would be overwritten; name another folder')
 
+def check_kept(
+    out: Path, # to write
+    files: list[Path], # to read
+) -> None:
+    "Raise a usage error where what is written would take the place of what is read."
+    if any(out.resolve() == file.resolve() for file in files):
+        raise typer.BadParameter(f'{out} is to be read and would be overwritten; name another file')
+
 def tell(
     answer, # `boneage.assessment.Assessment`
     as_json: bool,
@@ -124,12 +132,14 @@ def write_dicom(
     from boneage.clinic.dicom import draw_result, result_lines, write_capture, write_report
     from boneage.radiograph import PictureError
     answer, header, stem = examined.found, examined.radiograph.header, Path(examined.found.file).stem
+    page = draw_result(examined.hand.canvas, result_lines(answer))
     out.mkdir(parents=True, exist_ok=True)
-    try: write_report(answer, header, out / f'{stem}{REPORTS[0]}')
+    try:
+        write_report(answer, header, out / f'{stem}{REPORTS[0]}')
+        write_capture(page, header, out / f'{stem}{REPORTS[1]}')
     except PictureError as error:
         complain(f'{answer.file}: {error}')
         return False
-    write_capture(draw_result(examined.hand.canvas, result_lines(answer)), header, out / f'{stem}{REPORTS[1]}')
     return True
 
 def write_page(
@@ -163,6 +173,7 @@ def assess(
     if not sex and not any(map(is_dicom, files)):
         raise typer.BadParameter('it is missing; give --sex F or --sex M', param_hint='--sex')
     if dicom: check_names(files, dicom, REPORTS)
+    if report: check_kept(report, files)
     if report: from boneage.clinic.report import make_case
     assessor, cases, failed = load_assessor(weights, level), [], 0
     for file in files:
@@ -192,6 +203,7 @@ def batch(
     from boneage import TERMS
     from boneage.clinic.batch import assess_batch, find_jobs
     jobs = find_jobs(inputs, sex or None, age_months, complain)
+    check_kept(out, [*map(Path, inputs), *(job.file for job in jobs)])
     assessor = load_assessor(weights, level, None if threads == 1 else 1)
     with progress_bar('assessing') as progress:
         refused = assess_batch(assessor, jobs, out, level, progress, threads)
@@ -273,7 +285,9 @@ def evaluate(
     "Compare assessments with the labels of a data set."
     from boneage import TERMS
     from boneage.learn import evaluation
-    if out: out.parent.mkdir(parents=True, exist_ok=True)
+    if out:
+        check_kept(out, [folder / 'labels.csv', *([ids] if ids else [])])
+        out.parent.mkdir(parents=True, exist_ok=True)
     chosen, assessor = read_ids(ids) if ids else None, load_assessor(weights)
     with progress_bar('assessing') as progress:
         predictions = evaluation.evaluate(assessor, folder, chosen, lambda event: progress(event.done, event.total))
@@ -449,23 +463,37 @@ def export(
     say(f'{out}: {len(manifest["networks"])} age networks, {len(manifest["files"])} files')
 
 # %% ../nbs/clinic/05_command_line.ipynb #95d048f7
+def check_port(host: str, port: int) -> None:
+    "Raise a usage error for a port that another program has, or an address that is not of this machine."
+    import socket
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try: probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise typer.BadParameter(f'port {port} is taken; name another one', param_hint='--port') from error
+            raise typer.BadParameter(f'{host} cannot be listened to ({error.strerror}); name an address of this machine',
+                                     param_hint='--host') from error
+
 @app.command(epilog='Example: boneage serve')
 def serve(
     host: Annotated[str, typer.Option(help='Address to listen to; 0.0.0.0: all. No password.')] = '127.0.0.1',
+    allow_host: Annotated[list[str] | None, typer.Option(metavar='NAME', help='A name by which others ask it.')] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help='Port to listen to.')] = 7860,
     browser: Annotated[bool, typer.Option(help='Open the page in a browser.')] = True,
     weights: Weights = None,
 ):
     "Open a page to drop radiographs on; programs use POST /assess."
-    import socket, threading, webbrowser
-    with socket.socket() as probe:
-        if probe.connect_ex((host, port)) == 0:
-            raise typer.BadParameter(f'port {port} is taken; name another one', param_hint='--port')
-    from boneage.clinic.serve import serve as run
-    assessor, page = load_assessor(weights), f'http://{host}:{port}'
+    import threading, webbrowser
+    from boneage.clinic.serve import THIS_MACHINE, serve as run
+    if host not in THIS_MACHINE and not allow_host:
+        raise typer.BadParameter(f'{host} lets others ask: say by which name they may (--allow-host NAME)')
+    check_port(host, port)
+    assessor, page = load_assessor(weights), f'http://{f"[{host}]" if ":" in host else host}:{port}'
     complain(f'{page} is the page, {page}/assess the service; Ctrl+C stops them')
     if browser: threading.Timer(2, webbrowser.open, [page]).start()
-    run(assessor, host, port)
+    run(assessor, host, port, allow_host or [])
 
 @app.command()
 def demo(

@@ -72,9 +72,9 @@ class Registrar:
         pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
     ) -> Registered:
         "Register a radiograph; raises `PictureError` at the first question whose answer is no."
-        mask, rest = find_hand(self.mask_net, pixels)
-        hand = show_bones(pixels, mask)
+        positive, mask, rest = find_hand(self.mask_net, pixels)
+        hand = show_bones(positive, mask)
         points, doubt = place_hand(self.point_net, hand, mask)
-        check_alone(self.point_net, pixels, mask, rest)
+        check_alone(self.point_net, positive, mask, rest)
         canvas, matrix = lay_on_canvas(hand, points, self.canvas)
         return Registered(mask, points, doubt, matrix, canvas)

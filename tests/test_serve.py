@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -71,6 +72,7 @@ def test_page(server, browser, hand, tmp_path):
 class Slow:
     """In place of an `Assessor`: keeps count of how many radiographs it has in hand."""
     now = most = 0
+    model = 'slow'
 
     def assess(self, file, sex, age_months=None, level=.9):
         self.now += 1
@@ -88,3 +90,41 @@ def test_one_at_a_time():
     def ask(n): return client.post('/assess', files=dict(file=(f'{n}.png', b'x')), data=dict(sex='F')).json()['file']
     with ThreadPoolExecutor(6) as pool: assert list(pool.map(ask, range(12))) == [f'{n}.png' for n in range(12)]
     assert slow.most == 1
+
+
+def test_a_full_queue_says_so_at_once():
+    """Who comes when two wait already is told when to come back, and everybody else is served."""
+    app, slow = FastAPI(), Slow()
+    add_service(app, slow, most_waiting=2)
+    client = TestClient(app)
+    def ask(n): return client.post('/assess', files=dict(file=(f'{n}.png', b'x')), data=dict(sex='F'))
+    with ThreadPoolExecutor(8) as pool: answers = list(pool.map(ask, range(8)))
+    served, sent_away = ([a for a in answers if a.status_code == status] for status in (200, 503))
+    assert len(served) >= 2 and len(sent_away) >= 1 and len(served) + len(sent_away) == 8
+    assert all(int(a.headers['retry-after']) > 0 for a in sent_away)
+    assert ask(9).status_code == 200, 'a place is given back'
+
+
+@pytest.mark.parametrize('host, status', [('0.0.0.0', 'lets others ask'), ('::', 'lets others ask'),
+                                          ('192.0.2.7 --allow-host me', 'cannot be listened to')])
+def test_hosts(host, status, capsys):
+    from boneage import cli
+    assert cli.main(['serve', '--no-browser', '--host', *host.split()]) == 2
+    assert status in capsys.readouterr().err
+
+
+def test_hostile_requests(server, hand, tmp_path):
+    """Five that mean no good among forty, from eight threads: the good ones get their age, the server lives on."""
+    png = cv2.imencode('.png', hand.picture)[1].tobytes()
+    hostile = [b'', b'\0' * 20_000_000, png[:len(png) // 2], b'\x89PNG\r\n\x1a\n' + bytes(5000), b'DICM' * 50_000]
+
+    def ask(n):
+        data = hostile[n // 8] if n % 8 == 3 else png
+        name = '../' * (n % 4) + f'{n}.dcm'
+        answer = httpx.post(f'{server}/assess', files=dict(file=(name, data)), data=dict(sex='F'), timeout=60)
+        return n % 8 == 3, answer.json()
+    with ThreadPoolExecutor(8) as pool: answers = list(pool.map(ask, range(40)))
+    good = [answer for is_hostile, answer in answers if not is_hostile]
+    assert len({answer['bone_age_months'] for answer in good}) == 1 and all(answer['accepted'] for answer in good)
+    assert all(not answer.get('accepted') for is_hostile, answer in answers if is_hostile)
+    assert httpx.get(f'{server}/health').json() == {'status': 'ok'}

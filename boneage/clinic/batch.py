@@ -186,7 +186,7 @@ def _named_by(text: str, warn: Callable[[str], None]) -> list[Job]:
     if path.suffix.lower() == '.csv': return read_jobs(path, warn)
     if path.is_dir(): return [Job(file) for file in picture_files(path)]
     if path.exists(): return [Job(path)]
-    return [Job(Path(file)) for file in sorted(glob.glob(text, recursive=True))]
+    return [Job(file) for file in map(Path, sorted(glob.glob(text, recursive=True))) if not file.is_dir()]
 
 # %% ../../nbs/clinic/01_batch.ipynb #55b1fbbd
 def agree(

@@ -6,6 +6,9 @@
 __all__ = ['POINTED_AT', 'to_point_at', 'write_report', 'read_report', 'result_lines', 'draw_result', 'write_capture']
 
 # %% ../../nbs/clinic/03_dicom.ipynb #40158c65
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 import cv2
@@ -15,6 +18,7 @@ from highdicom.sc import SCImage
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import PersonName
 import boneage
 from ..assessment import Assessment
 from ..child import in_years
@@ -35,8 +39,22 @@ def to_point_at(
     missing = [key for key in POINTED_AT if not header.get(key)]
     if missing: raise PictureError(f'its header has no {", ".join(missing)} for a report to point at; {_ADVICE}')
     header = deepcopy(header)
-    for key in _NAMED: setattr(header, key, header.get(key))
+    for key in _NAMED:
+        value = header.get(key)
+        setattr(header, key, str(value) if isinstance(value, PersonName) else value)
+    header.SpecificCharacterSet = 'ISO_IR 192' # UTF-8, whatever the radiograph's names were written in
     return header
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    "Turn what highdicom says of a header that it can't use into one `PictureError`."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        why = ' '.join(str(error).split())[:120]
+        raise PictureError(f'no report can be written with its header ({why}); {_ADVICE}') from error
 
 # %% ../../nbs/clinic/03_dicom.ipynb #638a2ec3
 def _code(value: str, meaning: str, scheme: str = '99BONEAGE') -> sr.CodedConcept:
@@ -79,8 +97,9 @@ def write_report(
 ) -> None:
     "Write an assessment as a DICOM structured report in the radiograph's study."
     header = to_point_at(header)
-    report = sr.ComprehensiveSR([header], _report_content(found, header), UID(), 991, UID(), 1, manufacturer='boneage')
-    report.save_as(path)
+    with _writing():
+        content = _report_content(found, header)
+        sr.ComprehensiveSR([header], content, UID(), 991, UID(), 1, manufacturer='boneage').save_as(path)
 
 # %% ../../nbs/clinic/03_dicom.ipynb #fa8b6123
 def read_report(
@@ -136,8 +155,9 @@ def write_capture(
     "Write a picture as a DICOM secondary capture in the radiograph's study, derived from it."
     header, source = to_point_at(header), Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    capture = SCImage.from_ref_dataset(header, picture, 'RGB', 8, 'PATIENT', UID(), 992, UID(), 1, 'boneage',
-                                       patient_orientation=('R', 'F'))
-    capture.SourceImageSequence = [source]
-    capture.Laterality = next((side for key in _SIDES if (side := header.get(key)) in ('L', 'R')), '') # '': nobody says
-    capture.save_as(path)
+    with _writing():
+        capture = SCImage.from_ref_dataset(header, picture, 'RGB', 8, 'PATIENT', UID(), 992, UID(), 1, 'boneage',
+                                           patient_orientation=('R', 'F'))
+        capture.SourceImageSequence = [source]
+        capture.Laterality = next((s for key in _SIDES if (s := header.get(key)) in ('L', 'R')), '') # '': nobody says
+        capture.save_as(path)

@@ -1,0 +1,88 @@
+"""Whatever comes in: an age that is right, or one line that says why there is none. Nothing raises, hangs or swells."""
+import os
+import re
+import resource
+import time
+
+import pytest
+from corpus import accidents, befall, bombs, headers, kinds, rewrite, tables
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from boneage.clinic.batch import BatchError, find_jobs
+
+EXAMPLES = int(os.environ.get('BONEAGE_EXAMPLES', 300)) // 3  # of each of three kinds of harm; 10,000 in a recorded run
+MOST_OFF = 3  # months from the twin that nothing befell
+TYPES = re.compile(r'\b\w*(Error|Exception|Warning)\b|Traceback|object at 0x|<class')
+harm = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope='module')
+def files(hand): return kinds(hand.picture)
+
+
+@pytest.fixture(scope='module')
+def twin(assessor, files, tmp_path_factory):
+    """The age of each kind, unharmed."""
+    folder, ages = tmp_path_factory.mktemp('twins'), {}
+    for kind, data in files.items():
+        (folder/'twin').write_bytes(data)
+        ages[kind] = assessor.assess(folder/'twin', 'F').bone_age_months
+    return ages
+
+
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def look(assessor, path, data):
+    """Assess some bytes; complain of all but a plain answer in time."""
+    path.write_bytes(data)
+    before, start = peak(), time.monotonic()
+    found = assessor.assess(path, 'F')
+    assert time.monotonic() - start < 10
+    assert peak() - before < 700, f'{peak() - before:.0f} MB more'
+    if not found.accepted:
+        assert found.reason and '\n' not in found.reason and not TYPES.search(found.reason), found.reason
+        assert len(found.reason) < 300 and str(path.parent) not in found.reason
+    return found
+
+
+def test_the_kinds_are_read_alike(twin):
+    assert None not in twin.values(), twin
+    assert max(twin.values()) - min(twin.values()) < MOST_OFF, twin
+
+
+@harm
+@given(st.integers(0), accidents)
+def test_broken_files(assessor, files, twin, tmp_path_factory, n, harm):
+    kind = sorted(files)[n % len(files)]
+    found = look(assessor, tmp_path_factory.getbasetemp()/'broken', befall(files[kind], harm))
+    if found.accepted and not found.note: assert abs(found.bone_age_months - twin[kind]) <= MOST_OFF, kind
+
+
+EXPLICIT = ('dicom Explicit VR Little Endian', 'negative', 'dicom RLE Lossless', 'dicom jpeg',
+            'dicom JPEG 2000 Image Compression (Lossless Only)')
+
+
+@harm
+@given(st.sampled_from(EXPLICIT), headers)
+def test_strange_headers(assessor, files, twin, tmp_path_factory, kind, changes):
+    found = look(assessor, tmp_path_factory.getbasetemp()/'misheaded', rewrite(files[kind], changes))
+    if found.accepted and not found.note: assert abs(found.bone_age_months - twin[kind]) <= MOST_OFF, kind
+
+
+@harm
+@given(data=tables())
+def test_strange_tables(tmp_path_factory, data):
+    """A table names jobs of a known sex and a finite age, or is refused in one line."""
+    path = tmp_path_factory.getbasetemp()/'children.csv'
+    path.write_bytes(data)
+    try: jobs = find_jobs([path], warn=lambda line: None)
+    except BatchError as error: assert str(error) and not TYPES.search(str(error))
+    else: assert all(job.sex in (None, 'F', 'M') and (job.age_months or 0) < 1e6 for job in jobs)
+
+
+@pytest.mark.parametrize('kind', ['deflated', 'JPEG 2000', 'png', 'zeros', 'header'])
+def test_bombs(assessor, tmp_path, kind):
+    before, start = peak(), time.monotonic()
+    found = look(assessor, tmp_path/'bomb.dcm', bombs()[kind])
+    assert not found.accepted and time.monotonic() - start < 5 and peak() - before < 600
