@@ -74,7 +74,7 @@ class Registrar:
         "Register a radiograph; raises `PictureError` at the first question whose answer is no."
         positive, mask, rest = find_hand(self.mask_net, pixels)
         hand = show_bones(positive, mask)
-        points, doubt = place_hand(self.point_net, hand, mask)
+        points, doubt = place_hand(self.point_net, hand, positive, mask)
         check_alone(self.point_net, positive, mask, rest)
         canvas, matrix = lay_on_canvas(hand, points, self.canvas)
         return Registered(mask, points, doubt, matrix, canvas)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', 'FIRST_GROUPS', 'RADIOGRAPHS', 'DEFLATED',
-           'HEADER', 'NO_FRAME', 'BEHIND', 'PROGRAMMERS', 'SAME_ASPECT', 'LARGE', 'PIXELS', 'PictureError', 'is_dicom',
-           'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
+           'HEADER', 'NO_FRAME', 'BEHIND', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'PIXELS',
+           'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph',
+           'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
 import math
@@ -290,6 +291,7 @@ def _check_picture(px: np.ndarray) -> None:
 
 # %% ../nbs/reading/02_radiograph.ipynb #df33c2f8
 SAME_ASPECT = .02  # relative difference of aspects that is left alone
+MOST_STRETCHED = 4  # times: a file that says more has a damaged header
 
 def unsquash(
     pixels: np.ndarray,          # (height, width)
@@ -300,6 +302,8 @@ def unsquash(
     if not (width and height and width > 0 and height > 0): return pixels
     h, w = pixels.shape
     if abs(w * height / (h * width) - 1) <= SAME_ASPECT: return pixels
+    if max(w * height / (h * width), h * width / (w * height)) > MOST_STRETCHED:
+        raise PictureError(f'its pixels are said to be more than {MOST_STRETCHED} times as long as wide; export it again')
     s = max(w / width, h / height)
     return cv2.resize(pixels, (round(s * width), round(s * height)), interpolation=cv2.INTER_LINEAR)
 
