@@ -321,11 +321,13 @@ def calibrate(
 @app.command('check-data')
 def check_data(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help='Data set: images/ and labels.csv.')],
+    weights: Weights = None,
 ):
-    "Check that a data set is whole: pictures, labels, ages."
+    "Check that a data set is whole, and what reading would refuse of it."
     from boneage.learn import data
+    register = load_assessor(weights, threads=1).register
     with progress_bar('reading') as progress:
-        report = data.check_data(folder, lambda event: progress(event.done, event.total))
+        report = data.check_data(folder, lambda event: progress(event.done, event.total), register)
     for line in report.lines(): say(line)
     if not report.ok: raise typer.Exit(1)
 
@@ -536,7 +538,7 @@ def common(version: Annotated[bool, typer.Option('--version', callback=show_vers
 # %% ../nbs/clinic/05_command_line.ipynb #bc2f2096
 EXTRAS = {  # what each installs, by the names that are imported
     'learn': ('torch', 'torchvision', 'fastai', 'fastcore', 'fasttransform', 'timm', 'pandas', 'matplotlib', 'seaborn',
-              'scipy', 'skimage', 'sklearn', 'safetensors', 'onnx', 'captum'),
+              'scipy', 'skimage', 'sklearn', 'safetensors', 'onnx', 'captum', 'imagehash'),
     'clinic': ('highdicom', 'jinja2', 'gradio', 'fastapi', 'uvicorn', 'starlette')}
 
 def missing(

@@ -150,6 +150,24 @@ def test_each_fault_is_reported(tmp_path):
     assert 'stray' in text and 'd.png = e.png' in text and 'and 3 more' in text
 
 
+def test_what_reading_would_say(tmp_path, assessor, hand):
+    """Burnt out, two hands, too small, negative, saved anew, of the other sex: each is named, and none stops the rest."""
+    data, px = make_dataset(tmp_path/'data', ids=()), hand.picture
+    films = {'good': px, 'burnt': np.where(px > np.quantile(px[hand.mask], .6), 255, px).astype(np.uint8),
+             'two': np.hstack([px, px[:, ::-1]]), 'small': cv2.resize(px, None, fx=.25, fy=.25), 'negative': ~px,
+             'anew': cv2.resize(np.minimum(px * 1.1, 255).astype(np.uint8), None, fx=.8, fy=.8)}
+    for name, film in films.items(): cv2.imwrite(str(data/f'images/{name}.png'), film)
+    write_dicom(data/'images/girl.dcm', px, PatientSex='F')
+    rows = ''.join(f'{name},120,True\n' for name in [*films, 'girl'])
+    (data/'labels.csv').write_text(f'id,boneage,male\n{rows}')
+    report = check_data(data, register=assessor.register)
+    assert report.problems == {'headers of the other sex': ['girl.dcm']}
+    refused = dict(line.split('.png: ') for line in report.remarks['pictures that reading refuses'])
+    assert set(refused) == {'burnt', 'two', 'small'} and 'more than one hand' in refused['two']
+    assert report.remarks['negatives, which reading turns over'] == ['negative.png']
+    assert 'anew.png ~ good.png' in report.remarks['pictures that look the same']
+
+
 # Who is kept out
 
 IDS = st.sets(st.text(min_size=1, max_size=12), max_size=60)
