@@ -38,7 +38,7 @@ class Assessment:
     sex_from: str = 'given' # or PatientSex, where the DICOM header said it
     age_from: str = '' # given, PatientBirthDate or PatientAge
     maturity: str = '' # delayed, within or advanced, at two standard deviations, or why there is no score; no diagnosis
-    note: str = '' # what in the header contradicts itself or what was given
+    note: str = '' # what in the header contradicts itself or what was given, what may be wrong and cannot be seen
 
     def as_dict(self) -> dict:
         "Its fields, ready for JSON."
@@ -139,7 +139,8 @@ class Assessor(Reader):
         try:
             radiograph = read_radiograph(file, width, height, frame, anyway)
             child = find_child(radiograph.patient, sex, age_months, anyway)
-            found = replace(found, **asdict(child))
+            notes = '; '.join(filter(None, (child.note, radiograph.note)))
+            found = replace(found, **asdict(child) | dict(note=notes))
             hand = self.register(radiograph.pixels)
             months = self.read_bone_age(hand, child.sex)
         except Refusal as refusal: return Examined(replace(found, reason=str(refusal)), radiograph)

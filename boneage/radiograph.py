@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', 'FIRST_GROUPS', 'RADIOGRAPHS', 'DEFLATED',
-           'HEADER', 'NO_FRAME', 'BEHIND', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'PIXELS',
+           'HEADER', 'NO_FRAME', 'BEHIND', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'PIXELS', 'SQUARE',
            'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph',
            'read_pixels', 'read_header']
 
@@ -315,6 +315,7 @@ class Radiograph:
     spacing: tuple[float, float] | None = None # between rows and between columns, mm; None where the file does not say
     shrunk: int = 1 # side of the blocks of the file's pixels that were averaged
     patient: Patient = field(default_factory=Patient)
+    note: str = '' # what may be wrong with it and cannot be seen
     header: 'pydicom.Dataset | None' = None # of a DICOM file, without its pixels
 
 def read_spacing(
@@ -366,6 +367,8 @@ def _parse(
     return px, _pixel_shape(ds), ds
 
 # %% ../nbs/reading/02_radiograph.ipynb #9e94801b
+SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
+
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
     width: float | None = None,  # original width, px, where the file may be squashed
@@ -384,8 +387,8 @@ def read_radiograph(
     _check_picture(px)
     px, shrunk = _shrink(_unsigned(px))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
-    if header is None: return Radiograph(px, shrunk=shrunk)
-    return Radiograph(px, read_spacing(header), shrunk, read_patient(header), header)
+    if header is not None: return Radiograph(px, read_spacing(header), shrunk, read_patient(header), header=header)
+    return Radiograph(px, shrunk=shrunk, note=SQUARE if px.shape[0] == px.shape[1] and not width else '')
 
 def read_pixels(
     path: str | Path, # PNG, JPEG, TIFF, BMP or DICOM file

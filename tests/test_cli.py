@@ -1,5 +1,6 @@
 """The command line: results on stdout, one line an error on stderr, and the exit status."""
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,31 @@ def test_odd_file_names(folder, boneage):
         Path(name).write_bytes(Path('hand.png').read_bytes())
         status, out, err = boneage('assess', name, '--sex', 'F')
         assert (status, len(out), err) == (0, 1, [TERMS]) and out[0].startswith(name.replace('\n', ' '))
+
+
+def test_files_that_are_none(folder, boneage):
+    """A pipe, a device, a folder among a pattern's results, a name that is too long: none of them stops the rest."""
+    os.mkfifo('pipe.png')
+    Path('folder.png').mkdir()
+    for name, why in {'pipe.png': 'is no file', '/dev/zero': 'is no file', 'x' * 300: 'name'}.items():
+        status, out, err = boneage('assess', name, 'hand.png', '--sex', 'F')
+        assert status == 1 and len(out) == 1 and any(why in line for line in err)
+    Path('pipe.png').unlink()
+    assert 'names no radiograph' in boneage('batch', 'f*.png', '--sex', 'F', '--out', 'ages.csv')[2][0]
+    Path('front.png').write_bytes(Path('hand.png').read_bytes())
+    assert boneage('batch', 'hand.png', 'f*.png', '--sex', 'F', '--out', 'ages.csv')[0] == 0
+    assert 'folder.png' not in Path('ages.csv').read_text()
+
+
+@pytest.mark.parametrize('command', [
+    'assess hand.png --sex F --report hand.png', 'batch hand.png --sex F --out hand.png',
+    'evaluate data --out data/labels.csv'])
+def test_what_is_read_is_not_written_over(folder, boneage, command):
+    write_cohort('data', 2, 1)
+    before = {file: file.read_bytes() for file in (Path('hand.png'), Path('data/labels.csv'))}
+    status, _, err = boneage(*command.split())
+    assert status == 2 and len(err) == 1 and 'would be overwritten' in err[0]
+    assert before == {file: file.read_bytes() for file in before}
 
 
 USAGE = {  # a command and what the line about it says

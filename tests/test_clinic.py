@@ -389,6 +389,27 @@ def test_a_header_that_cannot_be_pointed_at(examined, tmp_path, missing):
     assert not (tmp_path/'x.dcm').exists()
 
 
+CHARACTERS = {  # what a header says of its character set, and a name that it can write
+    'ISO_IR 100': 'Müller^Jörg', 'ISO_IR 192': 'Müller^山田', 'ISO_IR 144': 'Иванов^Иван', 'GB18030': '王^小东',
+    '\\ISO 2022 IR 149': 'Hong^Gildong=洪^吉洞=홍^길동', '\\ISO 2022 IR 87': 'Yamada^Tarou=山田^太郎=やまだ^たろう',
+    'ISO_IR 6': 'Doe^Jane', '\\149': 'Doe^Jane', 'ISO IR 100': 'Doe^Jane', 'UTF-8': 'Doe^Jane', 'x' * 16: 'Doe^Jane'}
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('code', CHARACTERS)
+def test_names_of_any_character_set(assessor, hand, tmp_path, code):
+    """Whether the code is one of the standard's or none: the name is kept, in UTF-8."""
+    study = dict(StudyInstanceUID='1.2.4', SeriesInstanceUID='1.2.5', PatientSex='F')
+    file = write_dicom(tmp_path/'a.dcm', hand.picture, SpecificCharacterSet=code.split('\\'), **study)
+    ds = pydicom.dcmread(file)
+    ds.PatientName = CHARACTERS[code]
+    ds.save_as(file)
+    write_both(assessor.examine(file), tmp_path)
+    for name in ('r.dcm', 'p.dcm'):
+        written = pydicom.dcmread(tmp_path/name)
+        assert (str(written.PatientName), written.SpecificCharacterSet) == (CHARACTERS[code], 'ISO_IR 192')
+
+
 # What the rooms cost
 
 @pytest.mark.parametrize('module', ['batch', 'report', 'dicom', 'serve'])

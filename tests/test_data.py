@@ -151,7 +151,7 @@ def test_each_fault_is_reported(tmp_path):
 
 
 def test_what_reading_would_say(tmp_path, assessor, hand):
-    """Burnt out, two hands, too small, negative, saved anew, of the other sex: each is named, and none stops the rest."""
+    """Burnt out, two hands, too small, negative, saved anew, of the other sex: each is named."""
     data, px = make_dataset(tmp_path/'data', ids=()), hand.picture
     films = {'good': px, 'burnt': np.where(px > np.quantile(px[hand.mask], .6), 255, px).astype(np.uint8),
              'two': np.hstack([px, px[:, ::-1]]), 'small': cv2.resize(px, None, fx=.25, fy=.25), 'negative': ~px,

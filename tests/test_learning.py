@@ -110,6 +110,20 @@ def test_a_killed_fit_ends_the_same(tmp_path):
         pd.testing.assert_frame_equal(again[losses.columns], losses)
 
 
+class Harm:
+    """Writes a file where it is unpickled."""
+    def __init__(self, file): self.file = file
+    def __reduce__(self): return Path.touch, (self.file,)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    """One that would is refused in one line, and has done nothing."""
+    train(tmp_path)
+    torch.save(dict(model=Harm(tmp_path/'harm')), tmp_path/'epoch-0005.pth')
+    with pytest.raises(fitting.CheckpointError, match='more than weights') as error: train(tmp_path)
+    assert not (tmp_path/'harm').exists() and '\n' not in str(error.value)
+
+
 # Networks outside PyTorch
 
 NETWORKS = {'unet': (UNet(8), 96), 'flat': (UNet(4, 3), 64), 'points': (PointNet(8), 96)}
