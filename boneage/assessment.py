@@ -30,7 +30,8 @@ class Assessment:
     bone_age_months: float | None # to a tenth; None where it was refused
     mirrored: bool | None # whether the picture shows a right hand or is flipped; None where it was refused
     model: str # which networks answered
-    interval_months: tuple[float, float] | None = None # low, high; None where refused or without a calibration
+    interval_months: tuple[float, float] | None = None # for one reading: low, high; None: refused, or no calibration
+    consensus_months: tuple[float, float] | None = None # for the mean of many readers: low, high
     level: float | None = None # the share of radiographs like those of the calibration that such intervals hold
     age_months: float | None = None # the child's own age, where it is known
     difference_months: float | None = None # bone age minus age
@@ -58,7 +59,10 @@ def _phrases(found: Assessment, months: float) -> list[str]:
     phrases = [f'{months} months ({in_years(months)}), {SEX_NAMES[found.sex]}{_source(found.sex_from)}']
     if found.interval_months and found.level:
         low, high = found.interval_months
-        phrases.append(f'{100 * found.level:g} % interval {low} to {high} months')
+        phrase = f'{100 * found.level:g} % interval {low} to {high} months'
+        if found.consensus_months:
+            phrase += ' for one reading, {} to {} for the mean of many'.format(*found.consensus_months)
+        phrases.append(phrase)
     if found.note: phrases.append(found.note)
     if found.age_months is not None:
         score = found.standard_deviation_score
@@ -120,6 +124,16 @@ class Reader:
         "The bone age of a registered hand of a sex, F or M; raises `PictureError` where its regions disagree."
         return round(float(np.clip(self.ensemble(hand.canvas, sex), 0, OLDEST)), 1)
 
+    def doubt(self,
+        found: Assessment, # accepted
+        months: float, # its bone age
+        level: float, # of the intervals
+    ) -> Assessment: # with its intervals, where the weights have a calibration
+        "How far a bone age may be off; raises `ValueError` for a level that the calibration cannot promise."
+        if self.calibration is None: return found
+        return replace(found, interval_months=self.calibration(months, level),
+                       consensus_months=self.calibration.consensus(months, level), level=level)
+
 # %% ../nbs/reading/16_assessment.ipynb #6eb81c1e
 class Assessor(Reader):
     "The whole way from a file to its assessment, with the networks of a `Reader`."
@@ -145,8 +159,7 @@ class Assessor(Reader):
             months = self.read_bone_age(hand, child.sex)
         except Refusal as refusal: return Examined(replace(found, reason=str(refusal)), radiograph)
         found = replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored)
-        if self.calibration: found = replace(found, interval_months=self.calibration(months, level), level=level)
-        return Examined(conclude(found), radiograph, hand)
+        return Examined(conclude(self.doubt(found, months, level)), radiograph, hand)
 
     def assess(self, file: str | Path, sex: str | None = None, width: float | None = None, height: float | None = None,
                age_months: float | None = None, level: float = .9) -> Assessment:

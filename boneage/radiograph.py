@@ -269,7 +269,7 @@ def _unsigned(px: np.ndarray) -> np.ndarray:
     return (px - shift).astype(np.uint8 if high - shift < 256 else np.uint16)
 
 # %% ../nbs/reading/02_radiograph.ipynb #fa89ad75
-PROGRAMMERS = re.compile(r"[Ee]rror|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b")  # words that tell a user nothing
+PROGRAMMERS = re.compile(r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b")  # words that tell a user nothing
 
 def _refusal(error: Exception, dicom: bool) -> PictureError:
     "What a decoder's complaint means for the user."

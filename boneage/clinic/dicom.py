@@ -67,10 +67,13 @@ _BONE_AGE, _METHOD = _code('37362-1', 'XR Bone age', 'LN'), _code('GREULICH_PYLE
 def _measurements(found: Assessment) -> list[sr.Measurement]:
     "The numbers of an accepted assessment, coded; what is not known is left out."
     months, (low, high) = codes.UCUM.Month, found.interval_months or (None, None)
+    least, most = found.consensus_months or (None, None)
     share = f'{found.level or 0:.0%} prediction interval'
     rows = [(_BONE_AGE, found.bone_age_months, months),
             (_code('INTERVAL_LOW', f'low end of the {share}'), low, months),
             (_code('INTERVAL_HIGH', f'high end of the {share}'), high, months),
+            (_code('CONSENSUS_LOW', f'low end of the {share}, many readers'), least, months),
+            (_code('CONSENSUS_HIGH', f'high end of the {share}, many readers'), most, months),
             (codes.DCM.SubjectAge, found.age_months, months),
             (_code('DIFFERENCE', 'Bone age minus age'), found.difference_months, months),
             (codes.DCM.ZScoreOfMeasurement, found.standard_deviation_score, codes.UCUM.NoUnits)]
@@ -124,6 +127,7 @@ def result_lines(
     lines = [f'Bone age {found.bone_age_months} months', in_years(found.bone_age_months or 0)]
     if found.interval_months and found.level:
         lines.append('{:g} % interval {} to {} months'.format(100 * found.level, *found.interval_months))
+    if found.consensus_months: lines.append('for many readers {} to {}'.format(*found.consensus_months))
     if found.age_months is not None:
         lines += [f'Age {found.age_months:g} months', f'Difference {found.difference_months:+} months']
         score = found.standard_deviation_score

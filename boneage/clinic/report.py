@@ -177,7 +177,9 @@ _SECTION = '''
 {% macro row(name) %}<tr><th>{{ name }}</th><td>{{ caller() }}</td></tr>{% endmacro %}
 {% if found.accepted %}<h2>{{ found.bone_age_months }} months</h2><p>{{ in_years(found.bone_age_months) }}</p><table>
 {% if found.interval_months %}{% call row('%g %% interval' % (100 * found.level)) %}
-{{ found.interval_months[0] }} to {{ found.interval_months[1] }} months{% endcall %}{% endif %}
+{{ found.interval_months[0] }} to {{ found.interval_months[1] }} months for one reading{% endcall %}{% endif %}
+{% if found.consensus_months %}{% call row('and') %}
+{{ found.consensus_months[0] }} to {{ found.consensus_months[1] }} months for the mean of many readers{% endcall %}{% endif %}
 {% for name, months in case.regions.items() %}
 {% call row('region ' ~ name ~ ' alone') %}{{ '%.1f' % months }} months{% endcall %}
 {% endfor %}
