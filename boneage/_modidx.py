@@ -767,6 +767,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.radiograph._refusal': ('reading/radiograph.html#_refusal', 'boneage/radiograph.py'),
                                     'boneage.radiograph._roughness': ('reading/radiograph.html#_roughness', 'boneage/radiograph.py'),
                                     'boneage.radiograph._shrink': ('reading/radiograph.html#_shrink', 'boneage/radiograph.py'),
+                                    'boneage.radiograph._shutter': ('reading/radiograph.html#_shutter', 'boneage/radiograph.py'),
                                     'boneage.radiograph._stream_size': ('reading/radiograph.html#_stream_size', 'boneage/radiograph.py'),
                                     'boneage.radiograph._trust_codestream': ( 'reading/radiograph.html#_trust_codestream',
                                                                               'boneage/radiograph.py'),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', 'FIRST_GROUPS', 'RADIOGRAPHS', 'DEFLATED',
-           'HEADER', 'NO_FRAME', 'BEHIND', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'PIXELS', 'SQUARE',
-           'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph',
-           'read_pixels', 'read_header']
+           'HEADER', 'NO_FRAME', 'BEHIND', 'EDGES', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'PIXELS',
+           'SQUARE', 'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing',
+           'read_radiograph', 'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
 import math
@@ -235,6 +235,26 @@ def _has_overlay(ds: 'pydicom.Dataset') -> bool:
     return any(0x6000 <= e.tag.group <= 0x60ff and e.tag.element == 0x0102 and e.value for e in ds)
 
 # %% ../nbs/reading/02_radiograph.ipynb #fe51121d
+EDGES = ('LeftVertical', 'RightVertical', 'UpperHorizontal', 'LowerHorizontal')  # of a rectangular shutter
+
+def _shutter(shape: tuple[int, int], ds: 'pydicom.Dataset') -> np.ndarray: # bool, of that shape
+    "The pixels behind a display shutter: outside a rectangle, a circle or a polygon, or any of several."
+    outside, kinds = np.zeros(shape, bool), ds.get('ShutterShape') or ''
+    for kind in [kinds] if isinstance(kinds, str) else kinds:
+        inside = np.zeros(shape, np.uint8)
+        if kind == 'RECTANGULAR':
+            left, right, top, low = (int(ds.get(f'Shutter{edge}Edge', 0)) for edge in EDGES)
+            inside[max(top - 1, 0):low, max(left - 1, 0):right] = 1
+        elif kind == 'CIRCULAR':
+            row, column = map(int, ds.CenterOfCircularShutter)
+            cv2.circle(inside, (column - 1, row - 1), int(ds.RadiusOfCircularShutter), 1, cv2.FILLED)
+        elif kind == 'POLYGONAL':
+            corners = np.array(ds.VerticesOfThePolygonalShutter, int).reshape(-1, 2)[:, ::-1] - 1
+            cv2.fillPoly(inside, [corners.astype(np.int32)], 1)
+        else: continue
+        if inside.any(): outside |= inside == 0
+    return outside
+
 def _padding(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the shape of px
     "The pixels of the padding that is joined to the border, in stored numbers."
     value = ds.get('PixelPaddingValue')
@@ -252,7 +272,7 @@ def _decode_dicom(ds: 'pydicom.Dataset', frame: int) -> np.ndarray:
     px = pixel_array(ds, index=frame)
     if ds.PhotometricInterpretation == 'PALETTE COLOR': px = apply_color_lut(px, ds)
     if px.ndim == 3: px = cv2.cvtColor(px, cv2.COLOR_RGB2GRAY)
-    outside = _padding(px, ds)
+    outside = _padding(px, ds) | _shutter(px.shape, ds)
     if ds.PhotometricInterpretation == 'MONOCHROME1':
         px = (-1 if ds.PixelRepresentation else 2**ds.BitsStored - 1) - px.astype(np.int32)
     px = apply_rescale(px, ds)
