@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import cv2
 import numpy as np
-from .child import OLDEST, SEX_NAMES, Refusal, find_child, in_years, parse_sex
+from .child import OLDEST, SEX_NAMES, SEXES, Refusal, find_child, in_years, parse_sex
 from .ensemble import load_ensemble
 from .hand import Registered, Registrar
 from .interval import load_calibration
 from .networks import Weights, open_weights
 from .radiograph import PictureError, Radiograph, read_radiograph
-from .reference import compare
+from .reference import compare, predict_height
 from .silhouette import load_hand_space
 
 # %% ../nbs/reading/16_assessment.ipynb #5f6f684e
@@ -27,7 +27,7 @@ class Assessment:
     sex: str # F or M; empty where nothing says it
     accepted: bool
     reason: str # why it was refused, in one line; empty where it was accepted
-    bone_age_months: float | None # to a tenth; None where it was refused
+    bone_age_months: float | None # to a tenth; None where it was refused, or the sex is not known
     mirrored: bool | None # whether the picture shows a right hand or is flipped; None where it was refused
     model: str # which networks answered
     interval_months: tuple[float, float] | None = None # for one reading: low, high; None: refused, or no calibration
@@ -36,9 +36,12 @@ class Assessment:
     age_months: float | None = None # the child's own age, where it is known
     difference_months: float | None = None # bone age minus age
     standard_deviation_score: float | None = None # of the difference; None outside the reference of healthy children
+    months_by_sex: dict[str, float] | None = None # of a child whose sex nobody says: as F and as M
     sex_from: str = 'given' # or PatientSex, where the DICOM header said it
     age_from: str = '' # given, PatientBirthDate or PatientAge
     maturity: str = '' # delayed, within or advanced, at two standard deviations, or why there is no score; no diagnosis
+    adult_height_cm: float | None = None # to expect, where the child's height was given; None where there is no table
+    adult_height: str = '' # the same in words, or why there is none
     note: str = '' # what in the header contradicts itself or what was given, what may be wrong and cannot be seen
 
     def as_dict(self) -> dict:
@@ -46,6 +49,7 @@ class Assessment:
         return asdict(self)
 
     def __str__(self) -> str:
+        if self.months_by_sex: return f'{self.file}: {self.reason}'
         if self.bone_age_months is None: return f'{self.file}: not assessed: {self.reason}'
         return f'{self.file}: {"; ".join(_phrases(self, self.bone_age_months))}'
 
@@ -69,7 +73,7 @@ def _phrases(found: Assessment, months: float) -> list[str]:
         word = found.maturity if score is None else f'{score:+} standard deviations: {found.maturity}'
         beside = f'{found.difference_months:+} months beside the age of {found.age_months:g}{_source(found.age_from)}'
         phrases.append(f'{beside}, {word}')
-    return phrases
+    return phrases + [found.adult_height] * bool(found.adult_height)
 
 # %% ../nbs/reading/16_assessment.ipynb #27175b11
 @dataclass(frozen=True)
@@ -86,12 +90,19 @@ def model_name(weights: Weights) -> str:
 
 def conclude(
     found: Assessment, # accepted, with its bone age
+    height_cm: float | None = None, # of the child
 ) -> Assessment:
-    "An assessment with its comparison, where the child's age is known."
-    if found.age_months is None or found.bone_age_months is None: return found
-    beside = compare(found.bone_age_months, found.age_months, found.sex)
-    return replace(found, difference_months=beside.difference, standard_deviation_score=beside.score,
-                   maturity=beside.word)
+    "An assessment with its comparison and the adult height, where the child's age is known."
+    months, age = found.bone_age_months, found.age_months
+    if months is None: return found
+    if age is None: return replace(found, adult_height="no adult height without the child's age" if height_cm else '')
+    beside = compare(months, age, found.sex)
+    found = replace(found, difference_months=beside.difference, standard_deviation_score=beside.score,
+                    maturity=beside.word)
+    if height_cm is None: return found
+    try: adult = predict_height(height_cm, months, age, found.sex)
+    except ValueError as error: return replace(found, adult_height=str(error))
+    return replace(found, adult_height_cm=adult.cm, adult_height=str(adult))
 
 # %% ../nbs/reading/16_assessment.ipynb #4e5ce698
 class Reader:
@@ -146,12 +157,14 @@ class Assessor(Reader):
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
         frame: int | None = None, # of a DICOM file of several, counted from 1
         anyway: bool = False, # read what says that it is no radiograph; believe what is given against the header
+        height_cm: float | None = None, # of the child, for the adult height to expect
     ) -> Examined:
         "Assess one radiograph and keep what it was made from; a refused one gives a reason, never an error."
         sex = parse_sex(sex) if sex is not None else None
         found, radiograph = Assessment(str(file), sex or '', False, '', None, None, self.model), None
         try:
             radiograph = read_radiograph(file, width, height, frame, anyway)
+            if not (sex or radiograph.patient.sex): return self.read_both(found, radiograph)
             child = find_child(radiograph.patient, sex, age_months, anyway)
             notes = '; '.join(filter(None, (child.note, radiograph.note)))
             found = replace(found, **asdict(child) | dict(note=notes))
@@ -159,7 +172,18 @@ class Assessor(Reader):
             months = self.read_bone_age(hand, child.sex)
         except Refusal as refusal: return Examined(replace(found, reason=str(refusal)), radiograph)
         found = replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored)
-        return Examined(conclude(self.doubt(found, months, level)), radiograph, hand)
+        return Examined(conclude(self.doubt(found, months, level), height_cm), radiograph, hand)
+
+    def read_both(self,
+        found: Assessment, # of nobody knows whom
+        radiograph: Radiograph,
+    ) -> Examined: # not accepted: there is no single age
+        "What a hand is as a girl's and as a boy's; raises `PictureError` as a hand of known sex does."
+        hand = self.register(radiograph.pixels)
+        months = {sex: self.read_bone_age(hand, sex) for sex in SEXES}
+        both = ', '.join(f'as a {SEX_NAMES[sex]} {age} months' for sex, age in months.items())
+        return Examined(replace(found, reason=f'nothing says the sex: {both}; give the sex', months_by_sex=months),
+                        radiograph, hand)
 
     def assess(self, file: str | Path, sex: str | None = None, width: float | None = None, height: float | None = None,
                age_months: float | None = None, level: float = .9) -> Assessment:

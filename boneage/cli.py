@@ -120,8 +120,8 @@ def tell(
 ) -> None:
     "Say an assessment on stdout, or why there is none on stderr; JSON says both."
     if as_json: say(json.dumps(answer.as_dict()))
-    elif answer.accepted: say(answer)
-    if not answer.accepted: complain(answer)
+    elif answer.accepted or answer.months_by_sex: say(answer)
+    if not (answer.accepted or answer.months_by_sex): complain(answer)
 
 # %% ../nbs/clinic/05_command_line.ipynb #1aed5aa7
 def write_dicom(
@@ -132,6 +132,9 @@ def write_dicom(
     from boneage.clinic.dicom import draw_result, result_lines, write_capture, write_report
     from boneage.radiograph import PictureError
     answer, header, stem = examined.found, examined.radiograph.header, Path(examined.found.file).stem
+    if not answer.accepted:
+        complain(f'{answer.file}: no report is written of a child whose sex is not known; give the sex')
+        return False
     page = draw_result(examined.hand.canvas, result_lines(answer))
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -165,21 +168,21 @@ def assess(
                                                help='Folder for DICOM reports and pictures of DICOM files.')] = None,
     frame: Annotated[int | None, typer.Option(min=1, help='Of DICOM files of several frames.')] = None,
     anyway: Annotated[bool, typer.Option('--anyway', help='Read what is no radiograph; believe --sex.')] = False,
+    height_cm: Annotated[float | None, typer.Option(metavar='CM', min=30, max=230,
+                                                    help="The child's height, for the adult height to expect.")] = None,
     weights: Weights = None,
 ):
     "Assess the bone age of hand radiographs."
     from boneage import TERMS
-    from boneage.radiograph import is_dicom
-    if not sex and not any(map(is_dicom, files)):
-        raise typer.BadParameter('it is missing; give --sex F or --sex M', param_hint='--sex')
     if dicom: check_names(files, dicom, REPORTS)
     if report: check_kept(report, files)
     if report: from boneage.clinic.report import make_case
     assessor, cases, failed = load_assessor(weights, level), [], 0
     for file in files:
-        examined = assessor.examine(file, sex or None, age_months=age_months, level=level, frame=frame, anyway=anyway)
+        examined = assessor.examine(file, sex or None, age_months=age_months, level=level, frame=frame, anyway=anyway,
+                                    height_cm=height_cm)
         tell(examined.found, as_json)
-        done = examined.found.accepted
+        done = examined.found.accepted or bool(examined.found.months_by_sex)
         if done and dicom and examined.radiograph.header: done = write_dicom(examined, dicom)
         if report: cases.append(make_case(assessor, examined))
         failed += not done

@@ -28,8 +28,8 @@ def save(tmp_path):
 
 def test_keys():
     wanted = ['file', 'sex', 'accepted', 'reason', 'bone_age_months', 'mirrored', 'model', 'interval_months',
-              'consensus_months', 'level', 'age_months', 'difference_months', 'standard_deviation_score', 'sex_from',
-              'age_from', 'maturity', 'note']
+              'consensus_months', 'level', 'age_months', 'difference_months', 'standard_deviation_score',
+              'months_by_sex', 'sex_from', 'age_from', 'maturity', 'adult_height_cm', 'adult_height', 'note']
     assert [f.name for f in fields(Assessment)] == wanted
     assert list(Assessment('a', 'F', False, 'b', None, None, 'c').as_dict()) == wanted
 

@@ -95,6 +95,26 @@ def test_odd_file_names(folder, boneage):
         assert (status, len(out), err) == (0, 1, [TERMS]) and out[0].startswith(name.replace('\n', ' '))
 
 
+def test_no_sex(folder, boneage, assessor):
+    """Nobody says it: both ages, no single one, no comparison."""
+    status, out, err = boneage('assess', 'hand.png', '--age-months', '100')
+    months = {sex: assessor.assess('hand.png', sex).bone_age_months for sex in 'FM'}
+    assert status == 0 and err == [TERMS] and 'standard dev' not in out[0]
+    assert f'as a girl {months["F"]} months, as a boy {months["M"]} months' in out[0]
+    found = json.loads(boneage('assess', 'hand.png', '--json')[1][0])
+    assert (found['months_by_sex'], found['bone_age_months'], found['accepted']) == (months, None, False)
+
+
+def test_adult_height(folder, boneage):
+    """Where height and age are given; else why there is none."""
+    child = '--sex', 'F', '--age-months', '140', '--height-cm', '150'
+    found = json.loads(boneage('assess', 'hand.png', *child, '--json')[1][0])
+    assert 150 < found['adult_height_cm'] < 180 and 'Bayley and Pinneau' in found['adult_height']
+    for args, why in (('', "without the child's age"), ('--age-months 210', 'table')):
+        words = boneage('assess', 'hand.png', '--sex', 'M', '--height-cm', '150', *args.split())[1][0]
+        assert why in words
+
+
 def test_files_that_are_none(folder, boneage):
     """A pipe, a device, a folder among a pattern's results, a name that is too long: none of them stops the rest."""
     os.mkfifo('pipe.png')
@@ -122,7 +142,7 @@ def test_what_is_read_is_not_written_over(folder, boneage, command):
 
 USAGE = {  # a command and what the line about it says
     '': 'Missing command', 'asses hand.png': 'No such command', 'assess --sex F': 'FILE',
-    'assess hand.png': 'give --sex F or --sex M', 'assess hand.png --sex': "'--sex' requires an argument",
+    'assess hand.png --sex': "'--sex' requires an argument", 'assess hand.png --height-cm 1': '--height-cm',
     'assess hand.png --sex X': 'give --sex F or --sex M',
     'assess hand.png --sex F --age-months nan': 'is not an age',
     'assess hand.png --sex F --age-months inf': 'is not an age',

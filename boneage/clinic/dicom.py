@@ -76,7 +76,8 @@ def _measurements(found: Assessment) -> list[sr.Measurement]:
             (_code('CONSENSUS_HIGH', f'high end of the {share}, many readers'), most, months),
             (codes.DCM.SubjectAge, found.age_months, months),
             (_code('DIFFERENCE', 'Bone age minus age'), found.difference_months, months),
-            (codes.DCM.ZScoreOfMeasurement, found.standard_deviation_score, codes.UCUM.NoUnits)]
+            (codes.DCM.ZScoreOfMeasurement, found.standard_deviation_score, codes.UCUM.NoUnits),
+            (_code('ADULT_HEIGHT', 'Predicted adult height, Bayley and Pinneau'), found.adult_height_cm, codes.UCUM.Centimeter)]
     return [sr.Measurement(name, value, unit, method=_METHOD) for name, value, unit in rows if value is not None]
 
 # %% ../../nbs/clinic/03_dicom.ipynb #69a680d7

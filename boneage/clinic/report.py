@@ -189,7 +189,8 @@ _SECTION = '''
 {% call row('beside healthy children') %}{% if found.standard_deviation_score is not none %}
 {{ '%+.2f' % found.standard_deviation_score }} standard deviations: {% endif %}{{ found.maturity }}{% endcall %}
 {% endif %}
-{% if found.note %}{% call row('header') %}{{ found.note }}{% endcall %}{% endif %}
+{% if found.adult_height %}{% call row('to expect') %}{{ found.adult_height }}{% endcall %}{% endif %}
+{% if found.note %}{% call row('note') %}{{ found.note }}{% endcall %}{% endif %}
 {% if found.mirrored %}{% call row('note') %}a right hand, or flipped{% endcall %}{% endif %}</table>
 {% else %}<h2>Not assessed</h2><p>{{ found.reason }}</p>{% endif %}
 </div>{% for shows, picture in case.pictures.items() %}<figure>
