@@ -6,8 +6,8 @@
 __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Json', 'Sex', 'REPORTS', 'ENDINGS', 'training', 'Run', 'DataSet',
            'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'SHIPPED', 'EXTRAS', 'one_line', 'say', 'complain',
            'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names', 'check_kept',
-           'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'write_stages', 'preprocess', 'read_ids',
-           'show_scores', 'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks',
+           'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess',
+           'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow', 'train_masks',
            'train_points', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'demo', 'draw',
            'show_version', 'common', 'missing', 'explain', 'fill_in', 'main']
 
@@ -213,6 +213,31 @@ def batch(
     say(f'{out}: {len(jobs)} radiographs, {refused} refused now')
     complain(TERMS)
     if refused: raise typer.Exit(1)
+
+# %% ../nbs/clinic/05_command_line.ipynb #8e77a041
+@app.command('follow', epilog='Example: boneage follow visits/ --out course.csv --report course.html')
+def follow_child(
+    inputs: Annotated[list[str], typer.Argument(metavar='INPUT', help='As of batch: radiographs of one child.')],
+    out: Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False, help='CSV to write.')] = None,
+    report: Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False, help='HTML page to write.')] = None,
+    sex: Sex = '',
+    weights: Weights = None,
+):
+    "Put several radiographs of one child in order: pace, differences, healthy children."
+    from boneage import TERMS
+    from boneage.clinic import batch as batches, follow
+    jobs = batches.find_jobs(inputs, sex or None, None, complain)
+    for written in filter(None, (out, report)): check_kept(written, [*map(Path, inputs), *(job.file for job in jobs)])
+    assessor = load_assessor(weights)
+    examined = [assessor.examine(job.file, job.sex, age_months=job.age_months) for job in jobs]
+    for each in examined:
+        if not each.found.accepted: complain(each.found)
+    course = follow.read_course(examined)
+    for line in follow.in_words(course): say(line)
+    if out: batches.write_table([each.found for each in examined], out)
+    if report: report.write_text(follow.course_page(course, next(e.found.sex for e in examined if e.found.accepted)), 'utf-8')
+    complain(TERMS)
+    if len(course) < len(examined): raise typer.Exit(1)
 
 # %% ../nbs/clinic/05_command_line.ipynb #70216227
 ENDINGS = ('_mask.png', '_registered.png', '.json')

@@ -19,7 +19,7 @@ from boneage import __version__
 from boneage.assessment import Assessment
 from boneage.cli import main
 from boneage.clinic.dicom import read_report
-from boneage.drawn.cohort import write_cohort
+from boneage.drawn.cohort import write_cohort, write_hand
 from boneage.interval import load_calibration
 from boneage.learn.scales import TINY
 from boneage.networks import WEIGHTS, WeightsError, open_weights
@@ -95,6 +95,21 @@ def test_odd_file_names(folder, boneage):
         assert (status, len(out), err) == (0, 1, [TERMS]) and out[0].startswith(name.replace('\n', ' '))
 
 
+def test_follow(folder, boneage, tmp_path):
+    """The visits of a child in order of its age, whatever the order of the files; another child is refused."""
+    for age in (84, 108, 132): write_hand(f'visits/{age}.png', age, False, 3, 600)
+    rows = ''.join(f'visits/{age}.png,F,{age}\n' for age in (132, 84, 108))
+    Path('child.csv').write_text(f'file,sex,age_months\n{rows}')
+    status, out, err = boneage('follow', 'child.csv', '--out', 'course.csv', '--report', 'course.html')
+    assert (status, err) == (0, [TERMS]) and out[0].startswith('pace: ') and 'from 84 to 108' in out[1] and len(out) == 4
+    page = Path('course.html').read_text()
+    assert page.count('<circle') == 3 and 'visits' not in page and len(pd.read_csv('course.csv')) == 3
+    Path('child.csv').write_text(f'file,sex,age_months\n{rows}hand.png,M,90\n')
+    status, _, err = boneage('follow', 'child.csv')
+    assert status == 1 and 'one child' in err[-1]
+    assert boneage('follow', 'child.csv', '--out', 'child.csv')[0] == 2
+
+
 def test_no_sex(folder, boneage, assessor):
     """Nobody says it: both ages, no single one, no comparison."""
     status, out, err = boneage('assess', 'hand.png', '--age-months', '100')
@@ -116,7 +131,7 @@ def test_adult_height(folder, boneage):
 
 
 def test_files_that_are_none(folder, boneage):
-    """A pipe, a device, a folder among a pattern's results, a name that is too long: none of them stops the rest."""
+    """A pipe, a device, a folder among a pattern's results, a name that is too long: none stops the rest."""
     os.mkfifo('pipe.png')
     Path('folder.png').mkdir()
     for name, why in {'pipe.png': 'is no file', '/dev/zero': 'is no file', 'x' * 300: 'name'}.items():
@@ -323,8 +338,8 @@ def test_demo(boneage, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize('command',
-                         ['', 'assess', 'batch', 'preprocess', 'evaluate', 'calibrate', 'check-data', 'train',
-                          'train masks', 'train points', 'train age', 'pack', 'export', 'demo'])
+                         ['', 'assess', 'batch', 'follow', 'draw', 'preprocess', 'evaluate', 'calibrate',
+                          'check-data', 'train', 'train masks', 'train points', 'train age', 'pack', 'export', 'demo'])
 def test_help(boneage, command):
     status, out, err = boneage(*command.split(), '--help')
     assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)

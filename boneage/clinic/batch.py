@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TRUTHS', 'COLUMNS', 'INTERVALS', 'BatchError', 'Job', 'parse_age', 'read_sex', 'read_male', 'spelt', 'find_columns',
            'strange_columns', 'decode', 'split_rows', 'find_separator', 'read_jobs', 'agree', 'find_jobs', 'columns',
-           'as_row', 'done_before', 'of_child', 'check_rows', 'only_run', 'in_order', 'assess_batch']
+           'as_row', 'write_table', 'done_before', 'of_child', 'check_rows', 'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import codecs, csv, glob, io, math, os, re, warnings
@@ -232,6 +232,16 @@ def as_row(found: Assessment) -> dict:
     row = found.as_dict()
     for name in INTERVALS: row[f'{name}_low'], row[f'{name}_high'] = row.pop(f'{name}_months') or (None, None)
     return row
+
+def write_table(
+    found: Iterable[Assessment],
+    table: str | Path, # CSV to write
+) -> None:
+    "Write some assessments at once."
+    with Path(table).open('w', newline='', encoding='utf-8', errors='surrogateescape') as file:
+        writer = csv.DictWriter(file, columns())
+        writer.writeheader()
+        writer.writerows(map(as_row, found))
 
 # %% ../../nbs/clinic/01_batch.ipynb #532d702b
 def done_before(
