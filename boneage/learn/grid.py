@@ -273,8 +273,8 @@ def run_cell(
     leave_out: Set[str] = frozenset(), # withheld ids
     recipe: Recipe = PAPER_RECIPE,
     start: str | Path | None = None, # file to start from: a finished network, ONNX, or weights of the timm backbone
-    also: Set[str] = frozenset(), # names of the data sets that are only learnt from
     progress: Progress = print,
+    also: Set[str] = frozenset(), # names of the data sets that are only learnt from
 ) -> pd.DataFrame: # its predictions: id, data, male, boneage, part (fold or withheld), predicted
     "Train one cell and predict what it did not see; a finished cell is read, a stopped one goes on."
     if not (done := Path(out) / cell.name / 'predictions.csv').exists():
@@ -321,7 +321,7 @@ def train_age(
     canvas, table = registered_hands(folders, out, scale, progress)
     def run(cell):
         begins = starts.get(cell) or backbone or packaged_weights(cell.trunk)
-        return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, also, progress)
+        return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, progress, also)
     return {cell: run(cell) for cell in cells}
 
 # %% ../../nbs/learning/09_grid.ipynb #630f4d02
