@@ -144,6 +144,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'boneage.clinic.report._draw_scale': ('clinic/report.html#_draw_scale', 'boneage/clinic/report.py'),
                                        'boneage.clinic.report._environment': ( 'clinic/report.html#_environment',
                                                                                'boneage/clinic/report.py'),
+                                       'boneage.clinic.report._healthy': ('clinic/report.html#_healthy', 'boneage/clinic/report.py'),
                                        'boneage.clinic.report._jpeg': ('clinic/report.html#_jpeg', 'boneage/clinic/report.py'),
                                        'boneage.clinic.report._write': ('clinic/report.html#_write', 'boneage/clinic/report.py'),
                                        'boneage.clinic.report.draw_maps': ('clinic/report.html#draw_maps', 'boneage/clinic/report.py'),

@@ -16,10 +16,11 @@ import numpy as np
 from jinja2 import DictLoader, Environment
 import boneage
 from ..assessment import Assessment, Assessor, Examined
-from ..child import SEX_NAMES, in_years
+from ..child import OLDEST, SEX_NAMES, in_years
 from ..ensemble import Ensemble
 from ..explain import leading_networks, occlusion_map
 from ..networks import digest_of
+from ..reference import standard_deviation
 from ..regions import REGIONS, cut_region
 
 # %% ../../nbs/clinic/02_report.ipynb #c02fb366
@@ -146,12 +147,45 @@ def _jpeg(picture: np.ndarray) -> str: # data URI
     data = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()
     return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
 
+# %% ../../nbs/clinic/02_report.ipynb #0b0745ba
+def _healthy(found: Assessment) -> tuple[float, float] | None: # low, high; months
+    "The bone ages of healthy children of that age, two standard deviations on either side; None without a reference."
+    if found.age_months is None: return None
+    try: deviation = standard_deviation(found.age_months, found.sex)
+    except ValueError: return None
+    return max(found.age_months - 2 * deviation, 0), min(found.age_months + 2 * deviation, OLDEST)
+
+_SCALE = '''
+{% macro at(months) %}{{ (10 + months * 580 / 240)|round(1) }}{% endmacro %}
+{% macro bar(ends, y, height, colour) %}
+<rect x="{{ at(ends[0]) }}" y="{{ y }}" height="{{ height }}" rx="2" fill="{{ colour }}"
+ width="{{ ((ends[1] - ends[0]) * 580 / 240)|round(1) }}"/>{% endmacro %}
+<svg viewBox="0 -12 600 116" role="img" aria-label="the bone age on a scale of years"
+ style="width: 100%; max-width: 36rem">
+{% set healthy = healthy_range(found) %}{% if healthy %}{{ bar(healthy, 26, 40, '#8885') }}{% endif %}
+{% if found.interval_months %}{{ bar(found.interval_months, 43, 6, '#2b7bba88') }}{% endif %}
+{% if found.consensus_months %}{{ bar(found.consensus_months, 40, 12, '#2b7bba88') }}{% endif %}
+<circle cx="{{ at(found.bone_age_months) }}" cy="46" r="7" fill="#1f6fb2"/>
+{% for name, months in case.regions.items() %}<text x="{{ at(months) }}" y="{{ 11 * loop.index - 9 }}" font-size="12"
+ text-anchor="middle" fill="currentColor">{{ name }}</text>{% endfor %}
+{% if found.age_months is not none %}
+<path d="M{{ at(found.age_months) }} 54 l7 13 h-14 z" fill="#d9661f"/>{% endif %}
+<line x1="10" x2="590" y1="68" y2="68" stroke="currentColor" stroke-opacity=".5"/>
+{% for year in range(0, 21, 2) %}<text x="{{ at(year * 12) }}" y="84" font-size="13" text-anchor="middle"
+ fill="currentColor" fill-opacity=".7">{{ year }}</text>{% endfor %}
+<text x="300" y="101" font-size="13" text-anchor="middle" fill="currentColor" fill-opacity=".7">years</text></svg>
+<p><small>Dot: the bone age, with its intervals for the mean of many readers and for one reading. Letters: what each
+region says alone.{% if found.age_months is not none %} Triangle: the child's own age.{% endif %}
+{% if healthy %} Grey: what healthy children of that age have, two standard deviations on either side.{% endif %}
+</small></p>
+'''
+
 # %% ../../nbs/clinic/02_report.ipynb #1af48403
 def _environment(templates: dict[str, str]) -> Environment:
     "Templates by name, with what they call; everything that comes from outside is escaped."
     environment = Environment(loader=DictLoader(templates), autoescape=True, trim_blocks=True)
     environment.filters['jpeg'] = _jpeg
-    environment.globals.update(SEX_NAMES=SEX_NAMES, in_years=in_years)
+    environment.globals.update(SEX_NAMES=SEX_NAMES, in_years=in_years, healthy_range=_healthy)
     return environment
 
 # %% ../../nbs/clinic/02_report.ipynb #88e5ea42
@@ -175,11 +209,13 @@ _SECTION = '''
 <section><div>
 <p class="key">Radiograph {{ case.key }}{% if found.sex %}, {{ SEX_NAMES[found.sex] }}{% endif %}</p>
 {% macro row(name) %}<tr><th>{{ name }}</th><td>{{ caller() }}</td></tr>{% endmacro %}
-{% if found.accepted %}<h2>{{ found.bone_age_months }} months</h2><p>{{ in_years(found.bone_age_months) }}</p><table>
+{% if found.accepted %}<h2>{{ found.bone_age_months }} months</h2><p>{{ in_years(found.bone_age_months) }}</p>
+{% include 'scale' %}<table>
 {% if found.interval_months %}{% call row('%g %% interval' % (100 * found.level)) %}
 {{ found.interval_months[0] }} to {{ found.interval_months[1] }} months for one reading{% endcall %}{% endif %}
 {% if found.consensus_months %}{% call row('and') %}
-{{ found.consensus_months[0] }} to {{ found.consensus_months[1] }} months for the mean of many readers{% endcall %}{% endif %}
+{{ found.consensus_months[0] }} to {{ found.consensus_months[1] }} months for the mean of many readers{% endcall %}
+{% endif %}
 {% for name, months in case.regions.items() %}
 {% call row('region ' ~ name ~ ' alone') %}{{ '%.1f' % months }} months{% endcall %}
 {% endfor %}
@@ -210,7 +246,7 @@ The interval holds that share of radiographs like those it was fitted on.
 Standard deviations: Greulich and Pyle, 1959.</small></p>
 </body></html>
 '''
-_TEMPLATES = dict(style=_STYLE, section=_SECTION, page=_PAGE)
+_TEMPLATES = dict(style=_STYLE, scale=_SCALE, section=_SECTION, page=_PAGE)
 
 # %% ../../nbs/clinic/02_report.ipynb #911691c6
 def report_page(

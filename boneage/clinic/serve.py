@@ -100,9 +100,10 @@ class LimitBody:
         await answer(scope, receive, send)
 
 # %% ../../nbs/clinic/04_serve.ipynb #b2775615
-def _show(page: str) -> str: # HTML
-    "A whole page in a frame of another."
-    style = 'width: 100%; height: 42rem; border: 0'
+def _show(page: str, cases: int = 1) -> str: # HTML
+    "A page of some cases, whole, in a frame of another."
+    style = f'width: 100%; height: {12 + 78 * cases}rem; border: 0'
+    page = page.replace('<h1>Bone age</h1>', '') # this page has it already
     return f'<iframe title="report" srcdoc="{html.escape(page)}" style="{style}" sandbox></iframe>'
 
 # %% ../../nbs/clinic/04_serve.ipynb #80541080
@@ -133,7 +134,7 @@ def assess_files(
     except ValueError as error: return str(error), '', None
     found, cases = zip(*(_look_at(assessor, file, sex or None, age_months) for file in files))
     page = report_page(cases)
-    return '\n'.join(map(str, found)), _show(page), _keep(page, folder)
+    return '\n'.join(map(str, found)), _show(page, len(cases)), _keep(page, folder)
 
 # %% ../../nbs/clinic/04_serve.ipynb #11ba3be3
 def build_page(
