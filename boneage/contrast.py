@@ -48,6 +48,7 @@ def spread_levels(
     shares = count_levels(positive, mask).cumsum(dtype=float) / mask.sum()
     return np.round(255 * shares).astype(np.uint8)[positive] * mask
 
+# %% ../nbs/reading/05_contrast.ipynb #b021e01f
 def equalise(
     pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
     mask: np.ndarray, # the hand, (height, width), bool, not empty

@@ -27,7 +27,7 @@ def half_width(
                          f'give one above 0 and at most {most:.3f}')
     return float(np.sort(errors)[rank - 1])
 
-# %% ../nbs/reading/13_interval.ipynb #c60b00ba
+# %% ../nbs/reading/13_interval.ipynb #6e31954b
 BANDS = (72, 144) # months, between the bands of predicted age
 READER_SCATTER = 4.8 # months by which one reader differs from the mean of all, on average: the smallest published
 READER_SHAPE = (2 / np.pi)**.5 # mean absolute difference over standard deviation, of a normal distribution
@@ -36,6 +36,7 @@ def _around(months: float, half: float) -> tuple[float, float]:
     "An interval of a half width, within what bone ages there are."
     return round(max(months - half, 0.), 1), round(min(months + half, OLDEST), 1)
 
+# %% ../nbs/reading/13_interval.ipynb #c60b00ba
 @dataclass(frozen=True)
 class Calibration:
     "Errors on radiographs that no network saw, and the intervals they give."
@@ -66,7 +67,7 @@ class Calibration:
     def consensus(self,
         months: float, # a predicted age
         level: float = .9, # share of new radiographs to hold
-    ) -> tuple[float, float] | None: # low, high; months, to a tenth; None where the errors are no larger than a reader's
+    ) -> tuple[float, float] | None: # low, high; months, to a tenth; None where the errors are as small as a reader's
         "The interval for the mean of many readers; raises `ValueError` as `half` does."
         return _around(months, self.half(months, level) * self.share) if self.share else None
 

@@ -80,6 +80,7 @@ LEAST_ROOM = -.02  # lengths of the hand from the middle fingertip to the pictur
 LEAST_WRIST = .15  # lengths of the hand that are seen below the capitate
 LEAST_LENGTH = 90  # px from the capitate to the tip of the middle finger
 
+# %% ../nbs/reading/07_points.ipynb #df554eb3
 def wrist_length(
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
     mask: np.ndarray, # the hand, (height, width), bool
@@ -89,6 +90,7 @@ def wrist_length(
     outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return float(((np.concatenate(outlines)[:, 0] - points[2]) @ axis).max() / (axis @ axis))
 
+# %% ../nbs/reading/07_points.ipynb #4b85ba69
 def check_whole(
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
     mask: np.ndarray, # the hand, (height, width), bool
@@ -107,6 +109,7 @@ def check_whole(
 # %% ../nbs/reading/07_points.ipynb #e5e007bf
 LEAST_ALIKE = .5  # correlation of two neighbouring rows; of 546 radiographs it was .62 at least
 
+# %% ../nbs/reading/07_points.ipynb #1ad50cde
 def least_alike(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
@@ -122,6 +125,7 @@ def least_alike(
     spread = np.sqrt((grey**2).mean(1))
     return float(((grey[1:] * grey[:-1]).mean(1) / np.maximum(spread[1:] * spread[:-1], 1)).min(initial=1))
 
+# %% ../nbs/reading/07_points.ipynb #8ae49786
 def check_rows(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
@@ -138,7 +142,7 @@ def place_hand(
     positive: np.ndarray, # the picture that it was made from, bones bright
     mask: np.ndarray, # the hand, (height, width), bool, not empty
 ) -> tuple[np.ndarray, float]: # as of `find_points`
-    "The key points of a whole hand; raises `PictureError` where they are in doubt or astray, or its picture is damaged."
+    "The key points of a whole hand; raises `PictureError` where they are in doubt or astray, or the file is damaged."
     points, doubt = find_points(net, hand, mask)
     check_points(points, doubt, mask)
     check_whole(points, mask)

@@ -41,7 +41,8 @@ def _read_bytes(path: Path) -> bytes:
         if path.is_dir(): raise PictureError('is a folder; name a picture in it')
         if not path.exists(): raise PictureError('no such file; check the path')
         if not path.is_file(): raise PictureError('is no file but a pipe or a device; give a file')
-        if path.stat().st_size > MOST_BYTES: raise PictureError(f'has more than {MOST_BYTES // 10**6} MB; give one radiograph')
+        if path.stat().st_size > MOST_BYTES:
+            raise PictureError(f'has more than {MOST_BYTES // 10**6} MB; give one radiograph')
         data = path.read_bytes()
     except OSError as e: raise PictureError(f'cannot be read ({e.strerror}); check its name and permissions') from e
     if not data: raise PictureError('is empty; copy it again from its source')
@@ -148,11 +149,13 @@ def _choose_frame(
 DEFLATED = b'1.2.840.10008.1.2.1.99'  # the transfer syntax of a data set that is deflated as a whole
 HEADER = 2**20  # bytes: room for all that is not pixels
 
+# %% ../nbs/reading/02_radiograph.ipynb #b7a9e066
 def _raw_bytes(ds: 'pydicom.Dataset') -> int:
     "How many bytes the pixels of a data set take, unpacked."
     sizes = (ds.get(key) or 1 for key in ('Rows', 'Columns', 'SamplesPerPixel', 'NumberOfFrames', 'BitsAllocated'))
     return math.prod(map(int, sizes)) // 8
 
+# %% ../nbs/reading/02_radiograph.ipynb #692cdd88
 def _inflate(data: bytes) -> bytes:
     "A deflated DICOM file as a plain one; raises `PictureError` where it holds more than its pixels."
     import pydicom
@@ -171,6 +174,7 @@ def _inflate(data: bytes) -> bytes:
 # %% ../nbs/reading/02_radiograph.ipynb #eed16c4a
 NO_FRAME = (0xc4, 0xc8, 0xcc)  # markers of JPEG between 0xc0 and 0xcf that begin no frame
 
+# %% ../nbs/reading/02_radiograph.ipynb #d62e5e3c
 def _stream_size(data: bytes) -> tuple[int, int] | None: # width, height; None where it does not say
     "The size of a JPEG, JPEG-LS or JPEG 2000 picture, by its first bytes."
     if (at := data.find(b'\xff\x4f\xff\x51', 0, 256)) >= 0:
@@ -185,6 +189,7 @@ def _stream_size(data: bytes) -> tuple[int, int] | None: # width, height; None w
         at += 1 if marker == 0xff else 2 + int.from_bytes(data[at + 2:at + 4])
     return None
 
+# %% ../nbs/reading/02_radiograph.ipynb #816a633c
 def _check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     "Raise `PictureError` or `ValueError` for a compressed frame that is not what the header says, or is damaged."
     from pydicom.encaps import get_frame
@@ -203,8 +208,10 @@ def _roughness(px: np.ndarray) -> float:
     px = px.astype(np.float32)
     return float(np.abs(np.diff(px)).mean() / max(px.std(), 1e-6))
 
+# %% ../nbs/reading/02_radiograph.ipynb #e0b6c413
 BEHIND = (0xfffa, 0xfffc)  # groups that may follow the pixels: signatures, padding
 
+# %% ../nbs/reading/02_radiograph.ipynb #45aa17d2
 def _check_end(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for a file that goes on behind its pixels: some of what stands there is of the pixels."
     from pydicom.datadict import keyword_for_tag
@@ -213,12 +220,14 @@ def _check_end(ds: 'pydicom.Dataset') -> None:
     if any(tag.group not in BEHIND for tag in last):
         raise PictureError('has more pixels than its header says; copy it again')
 
+# %% ../nbs/reading/02_radiograph.ipynb #afbd1841
 def _check_length(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for plain pixels that are fewer or more than the header says; zeros behind them are padding."
     size = _raw_bytes(ds)
     if len(ds.PixelData) < size: raise PictureError('its pixels are cut off; copy it again')
     if any(ds.PixelData[size + size % 2:]): raise PictureError('has more pixels than its header says; copy it again')
 
+# %% ../nbs/reading/02_radiograph.ipynb #27a639aa
 def _check_bits(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for values that need more bits than the header says."
     plain = not ds.file_meta.TransferSyntaxUID.is_encapsulated and ds.get('BitsAllocated') == 16
@@ -230,6 +239,7 @@ def _check_bits(ds: 'pydicom.Dataset') -> None:
         needs = int(px.max()).bit_length()
         raise PictureError(f'has values of {needs} bits, its header says {ds.BitsStored}; export it again')
 
+# %% ../nbs/reading/02_radiograph.ipynb #bc88ce51
 def _has_overlay(ds: 'pydicom.Dataset') -> bool:
     "Whether an overlay is declared in the unused bits."
     return any(0x6000 <= e.tag.group <= 0x60ff and e.tag.element == 0x0102 and e.value for e in ds)
@@ -237,6 +247,7 @@ def _has_overlay(ds: 'pydicom.Dataset') -> bool:
 # %% ../nbs/reading/02_radiograph.ipynb #fe51121d
 EDGES = ('LeftVertical', 'RightVertical', 'UpperHorizontal', 'LowerHorizontal')  # of a rectangular shutter
 
+# %% ../nbs/reading/02_radiograph.ipynb #05aba3e1
 def _shutter(shape: tuple[int, int], ds: 'pydicom.Dataset') -> np.ndarray: # bool, of that shape
     "The pixels behind a display shutter: outside a rectangle, a circle or a polygon, or any of several."
     outside, kinds = np.zeros(shape, bool), ds.get('ShutterShape') or ''
@@ -255,6 +266,7 @@ def _shutter(shape: tuple[int, int], ds: 'pydicom.Dataset') -> np.ndarray: # boo
         if inside.any(): outside |= inside == 0
     return outside
 
+# %% ../nbs/reading/02_radiograph.ipynb #96a47d7e
 def _padding(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the shape of px
     "The pixels of the padding that is joined to the border, in stored numbers."
     value = ds.get('PixelPaddingValue')
@@ -289,8 +301,10 @@ def _unsigned(px: np.ndarray) -> np.ndarray:
     return (px - shift).astype(np.uint8 if high - shift < 256 else np.uint16)
 
 # %% ../nbs/reading/02_radiograph.ipynb #fa89ad75
-PROGRAMMERS = re.compile(r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b")  # words that tell a user nothing
+PROGRAMMERS = re.compile( # words that tell a user nothing
+    r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b")
 
+# %% ../nbs/reading/02_radiograph.ipynb #ce4abf05
 def _refusal(error: Exception, dicom: bool) -> PictureError:
     "What a decoder's complaint means for the user."
     why = ' '.join(str(error).split())
@@ -301,6 +315,7 @@ def _refusal(error: Exception, dicom: bool) -> PictureError:
     if dicom: return PictureError(f'its DICOM header or its pixels are damaged or incomplete{note}; export it again')
     return PictureError(f'is not a picture or is cut short{note}; give a whole PNG, JPEG, TIFF, BMP or DICOM file')
 
+# %% ../nbs/reading/02_radiograph.ipynb #7a32e124
 def _check_picture(px: np.ndarray) -> None:
     "Raise `PictureError` for pixels that show nothing."
     if min(px.shape) < MIN_SIDE:
@@ -322,8 +337,6 @@ def unsquash(
     if not (width and height and width > 0 and height > 0): return pixels
     h, w = pixels.shape
     if abs(w * height / (h * width) - 1) <= SAME_ASPECT: return pixels
-    if max(w * height / (h * width), h * width / (w * height)) > MOST_STRETCHED:
-        raise PictureError(f'its pixels are said to be more than {MOST_STRETCHED} times as long as wide; export it again')
     s = max(w / width, h / height)
     return cv2.resize(pixels, (round(s * width), round(s * height)), interpolation=cv2.INTER_LINEAR)
 
@@ -389,6 +402,7 @@ def _parse(
 # %% ../nbs/reading/02_radiograph.ipynb #9e94801b
 SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
 
+# %% ../nbs/reading/02_radiograph.ipynb #daae2213
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
     width: float | None = None,  # original width, px, where the file may be squashed
@@ -405,11 +419,14 @@ def read_radiograph(
     except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e, _is_dicom(data)) from e  # decoders raise many types
     _check_picture(px)
+    if not width and max(high / wide, wide / high) > MOST_STRETCHED:
+        raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
     px, shrunk = _shrink(_unsigned(px))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
     if header is not None: return Radiograph(px, read_spacing(header), shrunk, read_patient(header), header=header)
     return Radiograph(px, shrunk=shrunk, note=SQUARE if px.shape[0] == px.shape[1] and not width else '')
 
+# %% ../nbs/reading/02_radiograph.ipynb #be89c447
 def read_pixels(
     path: str | Path, # PNG, JPEG, TIFF, BMP or DICOM file
 ) -> np.ndarray:      # (height, width), uint8 or uint16, bright = dense

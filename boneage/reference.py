@@ -87,6 +87,7 @@ SHARES = {'M': BOYS, 'F': GIRLS}
 # %% ../nbs/reading/14_reference.ipynb #0d865881
 APART = 12 # months between bone age and age from which on a child is accelerated or retarded
 
+# %% ../nbs/reading/14_reference.ipynb #e7eae807
 def growth_group(
     bone_age: float, # months
     age: float, # chronological, months
@@ -95,6 +96,7 @@ def growth_group(
     if abs(bone_age - age) < APART: return 'average'
     return 'accelerated' if bone_age > age else 'retarded'
 
+# %% ../nbs/reading/14_reference.ipynb #a737ace2
 def share_of_adult_height(
     bone_age: float, # months
     group: str, # of `growth_group`
@@ -103,13 +105,14 @@ def share_of_adult_height(
     "How much of the adult height has been reached, interpolated; raises `ValueError` outside of the table."
     ages, shares = SHARES[sex][group]
     if ages[0] <= bone_age <= ages[-1]: return float(np.interp(bone_age, ages, shares))
-    raise ValueError(f'the table of {group} {SEX_NAMES[sex]}s reaches from a bone age of {ages[0]} to {ages[-1]} months: '
-                     f'no adult height at {bone_age:g}')
+    raise ValueError(f'no adult height at a bone age of {bone_age:g} months: the table of {group} {SEX_NAMES[sex]}s '
+                     f'reaches from {ages[0]} to {ages[-1]}')
 
 # %% ../nbs/reading/14_reference.ipynb #dd6475c9
 HEIGHT_ERROR = 8. # cm on either side, published for tall children up to a bone age of 15 years
 HEIGHTS = (30., 230.) # cm, of a child
 
+# %% ../nbs/reading/14_reference.ipynb #74b77e22
 @dataclass(frozen=True)
 class AdultHeight:
     "The adult height to expect, by Bayley and Pinneau."
@@ -120,6 +123,7 @@ class AdultHeight:
     def __str__(self) -> str:
         return f'adult height {self.cm:g} cm by Bayley and Pinneau, give or take {HEIGHT_ERROR:g} ({self.group} table)'
 
+# %% ../nbs/reading/14_reference.ipynb #ed3ed7b3
 def predict_height(
     height: float, # of the child, cm
     bone_age: float, # months

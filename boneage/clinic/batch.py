@@ -233,6 +233,7 @@ def as_row(found: Assessment) -> dict:
     for name in INTERVALS: row[f'{name}_low'], row[f'{name}_high'] = row.pop(f'{name}_months') or (None, None)
     return row
 
+# %% ../../nbs/clinic/01_batch.ipynb #fb290a4f
 def write_table(
     found: Iterable[Assessment],
     table: str | Path, # CSV to write

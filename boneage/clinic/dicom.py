@@ -45,6 +45,7 @@ def to_point_at(
     header.SpecificCharacterSet = 'ISO_IR 192' # UTF-8, whatever the radiograph's names were written in
     return header
 
+# %% ../../nbs/clinic/03_dicom.ipynb #322f4d97
 @contextmanager
 def _writing() -> Iterator[None]:
     "Turn what highdicom says of a header that it can't use into one `PictureError`."
@@ -62,6 +63,7 @@ def _code(value: str, meaning: str, scheme: str = '99BONEAGE') -> sr.CodedConcep
     return sr.CodedConcept(value, scheme, meaning)
 
 _BONE_AGE, _METHOD = _code('37362-1', 'XR Bone age', 'LN'), _code('GREULICH_PYLE', 'Greulich and Pyle')
+_ADULT_HEIGHT = _code('ADULT_HEIGHT', 'Predicted adult height, Bayley and Pinneau')
 
 # %% ../../nbs/clinic/03_dicom.ipynb #75994599
 def _measurements(found: Assessment) -> list[sr.Measurement]:
@@ -77,7 +79,7 @@ def _measurements(found: Assessment) -> list[sr.Measurement]:
             (codes.DCM.SubjectAge, found.age_months, months),
             (_code('DIFFERENCE', 'Bone age minus age'), found.difference_months, months),
             (codes.DCM.ZScoreOfMeasurement, found.standard_deviation_score, codes.UCUM.NoUnits),
-            (_code('ADULT_HEIGHT', 'Predicted adult height, Bayley and Pinneau'), found.adult_height_cm, codes.UCUM.Centimeter)]
+            (_ADULT_HEIGHT, found.adult_height_cm, codes.UCUM.Centimeter)]
     return [sr.Measurement(name, value, unit, method=_METHOD) for name, value, unit in rows if value is not None]
 
 # %% ../../nbs/clinic/03_dicom.ipynb #69a680d7

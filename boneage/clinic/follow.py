@@ -19,21 +19,25 @@ from ..reference import AGES, DEVIATIONS
 class FollowError(ValueError):
     "Readings that are not the course of one child, in one line: what is wrong and what to do."
 
+# %% ../../nbs/clinic/06_follow.ipynb #7b1c7fc0
 @dataclass(frozen=True)
 class Reading:
     "One bone age of a child."
     age: float # months, at the exposure
     bone_age: float # months
     half: float | None # half the width of its interval, months; None without a calibration
-    file: str
+    sex: str # F or M
 
+# %% ../../nbs/clinic/06_follow.ipynb #6025414a
 def _check_one_child(examined: Sequence[Examined]) -> None:
     "Raise `FollowError` for radiographs of more than one child."
-    ids = {str(e.radiograph.header.get('PatientID') or '') for e in examined if e.radiograph and e.radiograph.header} - {''}
+    headers = [e.radiograph.header for e in examined if e.radiograph and e.radiograph.header]
+    ids = {str(header.get('PatientID') or '') for header in headers} - {''}
     if len(ids) > 1: raise FollowError(f'the radiographs are of {len(ids)} patients; give those of one')
     if len({e.found.sex for e in examined}) > 1:
         raise FollowError('one radiograph is of a girl and another of a boy; give those of one child')
 
+# %% ../../nbs/clinic/06_follow.ipynb #b3eed86e
 def read_course(
     examined: Iterable[Examined], # by one `Assessor`
 ) -> list[Reading]: # by age
@@ -47,15 +51,17 @@ def read_course(
         raise FollowError(f'{len(some)} readings at one age are no course; give radiographs of two ages at least')
     return course
 
+# %% ../../nbs/clinic/06_follow.ipynb #07d153e7
 def _reading(found: Assessment) -> Reading:
     "An accepted assessment of a child of known age."
     age, months, ends = found.age_months, found.bone_age_months, found.interval_months
     assert age is not None and months is not None
-    return Reading(age, months, max(months - ends[0], ends[1] - months) if ends else None, found.file)
+    return Reading(age, months, max(months - ends[0], ends[1] - months) if ends else None, found.sex)
 
 # %% ../../nbs/clinic/06_follow.ipynb #3fdd48a8
 NORMAL = 1.645 # half widths of a 90 % interval, in standard deviations of a normal distribution
 
+# %% ../../nbs/clinic/06_follow.ipynb #6162c935
 @dataclass(frozen=True)
 class Pace:
     "Months of bone age a year of life."
@@ -66,6 +72,7 @@ class Pace:
         spread = f' (give or take {self.error:.1f})' if self.error is not None else ''
         return f'{self.pace:.1f} months of bone age a year of life{spread}'
 
+# %% ../../nbs/clinic/06_follow.ipynb #1879fdb4
 def pace_of(
     course: Sequence[Reading], # of `read_course`
 ) -> Pace:
@@ -90,6 +97,7 @@ def differ(
         return f'{when} the bone age gained {gained:+.1f} months on the age: no more than two readings may be off'
     return f'{when} the bones {"ran ahead" if gained > 0 else "fell behind"} by {abs(gained):.1f} months'
 
+# %% ../../nbs/clinic/06_follow.ipynb #3146702e
 def in_words(
     course: Sequence[Reading],
 ) -> list[str]:
@@ -100,10 +108,11 @@ def in_words(
 
 # %% ../../nbs/clinic/06_follow.ipynb #520109b7
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Bone age over the years</title>
-<style>body {font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff}
-svg {width: 100%; height: auto} td, th {padding: .2rem 1rem .2rem 0; text-align: left}</style>
+<style>body {font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem}
+body {color: #222; background: #fff} svg {width: 100%; height: auto}
+td, th {padding: .2rem 1rem .2rem 0; text-align: left}</style>
 <h1>Bone age over the years: {{ 'a ' ~ name }}</h1>
-<svg viewBox="0 0 640 640" role="img" aria-label="bone age against age, with healthy children's two standard deviations">
+<svg viewBox="0 0 640 640" role="img" aria-label="bone age against age, beside healthy children's">
 {% for year in range(0, 20, 2) %}<g font-size="14" fill="#555" stroke="none">
 <line x1="{{ x(year * 12) }}" x2="{{ x(year * 12) }}" y1="20" y2="590" stroke="#e5e5e5"/>
 <line x1="50" x2="620" y1="{{ y(year * 12) }}" y2="{{ y(year * 12) }}" stroke="#e5e5e5"/>
@@ -111,9 +120,10 @@ svg {width: 100%; height: auto} td, th {padding: .2rem 1rem .2rem 0; text-align:
 <text x="44" y="{{ y(year * 12) + 5 }}" text-anchor="end">{{ year }}</text></g>{% endfor %}
 <polygon points="{{ band }}" fill="#999" opacity=".25"/>
 <line x1="{{ x(0) }}" y1="{{ y(0) }}" x2="{{ x(228) }}" y2="{{ y(228) }}" stroke="#777" stroke-dasharray="4 4"/>
-<polyline points="{% for r in course %}{{ x(r.age) }},{{ y(r.bone_age) }} {% endfor %}" fill="none" stroke="#1f6fb2" stroke-width="2"/>
-{% for r in course %}{% if r.half is not none %}<line x1="{{ x(r.age) }}" x2="{{ x(r.age) }}" y1="{{ y(r.bone_age - r.half) }}"
- y2="{{ y(r.bone_age + r.half) }}" stroke="#1f6fb2" stroke-width="2"/>{% endif %}
+<polyline points="{% for r in course %}{{ x(r.age) }},{{ y(r.bone_age) }} {% endfor %}" fill="none"
+ stroke="#1f6fb2" stroke-width="2"/>
+{% for r in course %}{% if r.half is not none %}<line x1="{{ x(r.age) }}" x2="{{ x(r.age) }}" stroke="#1f6fb2"
+ y1="{{ y(r.bone_age - r.half) }}" y2="{{ y(r.bone_age + r.half) }}" stroke-width="2"/>{% endif %}
 <circle cx="{{ x(r.age) }}" cy="{{ y(r.bone_age) }}" r="5" fill="#1f6fb2"/>{% endfor %}
 <text x="335" y="632" text-anchor="middle" font-size="15">age, years</text>
 <text x="14" y="305" text-anchor="middle" font-size="15" transform="rotate(-90 14 305)">bone age, years</text></svg>
@@ -123,17 +133,18 @@ svg {width: 100%; height: auto} td, th {padding: .2rem 1rem .2rem 0; text-align:
 <ul>{% for line in lines %}<li>{{ line }}{% endfor %}</ul><p>{{ terms }}</p></html>
 """
 
+# %% ../../nbs/clinic/06_follow.ipynb #fb4174db
 def course_page(
     course: Sequence[Reading], # of `read_course`
-    sex: str, # F or M
 ) -> str: # HTML, which names no child and no file
     "The course of a child as a page."
     def x(age): return round(50 + age / 228 * 570, 1)
     def y(age): return round(590 - age / 228 * 570, 1)
+    sex = course[0].sex
     deviations = np.array(DEVIATIONS[sex])
     ages = np.array(AGES[:len(deviations)])
     ends = [*zip(ages, ages + 2 * deviations), *reversed([*zip(ages, ages - 2 * deviations)])]
     band = ' '.join(f'{x(age)},{y(bone_age)}' for age, bone_age in ends)
     template = Environment(autoescape=True).from_string(PAGE)
-    return template.render(course=course, lines=in_words(course), name=SEX_NAMES[sex], x=x, y=y, band=band, years=in_years,
-                           terms=boneage.TERMS)
+    return template.render(course=course, lines=in_words(course), name=SEX_NAMES[sex], x=x, y=y, band=band,
+                           years=in_years, terms=boneage.TERMS)

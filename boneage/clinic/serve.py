@@ -25,9 +25,11 @@ from .report import Case, make_case, report_page
 # %% ../../nbs/clinic/04_serve.ipynb #71f2afd5
 ONE_AT_A_TIME = Lock() # held while a radiograph is looked at
 
+# %% ../../nbs/clinic/04_serve.ipynb #ee8c7ec3
 MOST_WAITING = 32 # requests for an age: the one that is answered and those that wait
 RETRY = 5 # seconds after which to ask again
 
+# %% ../../nbs/clinic/04_serve.ipynb #31864a44
 @contextmanager
 def _place_in(queue: BoundedSemaphore) -> Iterator[None]:
     "A place among those who wait, or a 503 at once."
@@ -36,6 +38,7 @@ def _place_in(queue: BoundedSemaphore) -> Iterator[None]:
     try: yield
     finally: queue.release()
 
+# %% ../../nbs/clinic/04_serve.ipynb #b3a7053f
 @contextmanager
 def _uploaded(upload: UploadFile) -> Iterator[Path]: # the file, while it is looked at
     "An upload as a file in a folder that is deleted afterwards."
@@ -44,6 +47,7 @@ def _uploaded(upload: UploadFile) -> Iterator[Path]: # the file, while it is loo
         with path.open('wb') as file: shutil.copyfileobj(upload.file, file)
         yield path
 
+# %% ../../nbs/clinic/04_serve.ipynb #d0e82a14
 def _file_name(upload: UploadFile) -> str:
     "The name that an upload was sent under, without a path, in one line."
     name = Path((upload.filename or '').replace('\\', '/')).name
@@ -180,6 +184,7 @@ def make_app(
 # %% ../../nbs/clinic/04_serve.ipynb #7acf6e5d
 UPLOADS = 'boneage-serve-' # the folder of a server: this, its process, something random
 
+# %% ../../nbs/clinic/04_serve.ipynb #c78c7d2d
 def _is_running(process: int) -> bool:
     "Whether there is a process of this number."
     try: os.kill(process, 0)
@@ -187,6 +192,7 @@ def _is_running(process: int) -> bool:
     except OSError: pass # it is another's
     return True
 
+# %% ../../nbs/clinic/04_serve.ipynb #0200b286
 def sweep(
     folder: str | Path, # for temporary files
 ) -> list[str]: # names of what was removed
@@ -196,6 +202,7 @@ def sweep(
     for path in left: shutil.rmtree(path, ignore_errors=True)
     return [path.name for path in left]
 
+# %% ../../nbs/clinic/04_serve.ipynb #c89588e3
 def serve(
     assessor: Assessor,
     host: str = '127.0.0.1',

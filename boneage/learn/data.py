@@ -242,6 +242,7 @@ class Tried:
     refused: str = '' # why reading refuses it
     negative: bool = False
 
+# %% ../../nbs/learning/02_data.ipynb #a5c520b7
 def perceptual_hash(
     pixels: np.ndarray, # (height, width), uint8 or uint16
 ) -> bytes: # 256 bits
@@ -249,6 +250,7 @@ def perceptual_hash(
     grey = (pixels >> 8 if pixels.dtype == np.uint16 else pixels).astype(np.uint8)
     return np.packbits(imagehash.phash(Image.fromarray(grey), 16).hash).tobytes()
 
+# %% ../../nbs/learning/02_data.ipynb #193936f5
 def _try_picture(
     register: Callable[[np.ndarray], Registered] | None, # of a `Reader`
     picture: tuple[Path, tuple[float | None, float | None]], # with its original width and height
@@ -257,7 +259,8 @@ def _try_picture(
     path, size = picture
     try: found = read_radiograph(path, *size)
     except PictureError as e: return Tried(path.name, str(e))
-    tried = Tried(path.name, '', hashlib.sha256(path.read_bytes()).digest(), perceptual_hash(found.pixels), found.patient.sex)
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    tried = Tried(path.name, '', digest, perceptual_hash(found.pixels), found.patient.sex)
     if not register: return tried
     try: return replace(tried, negative=is_negative(found.pixels, register(found.pixels).mask))
     except PictureError as e: return replace(tried, refused=str(e))
@@ -265,6 +268,7 @@ def _try_picture(
 # %% ../../nbs/learning/02_data.ipynb #910753b4
 TWINS = 14 # of 256 bits: the nearest two of 3,000 radiographs differ by 32, copies in other exposures by 12
 
+# %% ../../nbs/learning/02_data.ipynb #7ced6a63
 def same_files(tried: list[Tried]) -> list[str]:
     "The groups of names that are the same file."
     names = defaultdict(list)
@@ -272,6 +276,7 @@ def same_files(tried: list[Tried]) -> list[str]:
         if one.digest: names[one.digest].append(one.name)
     return [' = '.join(same) for same in names.values() if len(same) > 1]
 
+# %% ../../nbs/learning/02_data.ipynb #8e651f23
 def near_twins(tried: list[Tried]) -> list[str]:
     "The pairs of names whose pictures look the same and whose files are not."
     some = [one for one in tried if one.look]
