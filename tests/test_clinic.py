@@ -368,6 +368,28 @@ def test_report_and_picture(examined, tmp_path):
     with pytest.raises(ValueError, match='is no structured report'): read_report(tmp_path/'p.dcm')
 
 
+def test_a_report_says_whose_hand_and_which(examined, tmp_path):
+    """The side, the sex and who said it; the method of the bone age alone; what our own codes are."""
+    write_both(examined, tmp_path)
+    report = pydicom.dcmread(tmp_path/'r.dcm')
+    text = str(report)
+    for says in ('Left', 'Female', 'PatientSex', '99BONEAGE', 'codes of the program boneage'): assert says in text, says
+    assert text.count('Greulich and Pyle') == 1
+
+
+def test_a_repeat_takes_the_place_of_the_first(examined, tmp_path):
+    """The same radiograph by the same networks: the same identifiers; by others: others."""
+    first, again, other = (tmp_path/name for name in ('first', 'again', 'other'))
+    for folder in (first, again, other): folder.mkdir()
+    write_both(examined, first)
+    write_both(examined, again)
+    write_both(replace(examined, found=replace(examined.found, model='others')), other)
+    for name in ('r.dcm', 'p.dcm'):
+        one, two = (pydicom.dcmread(folder/name) for folder in (first, again))
+        assert (one.SOPInstanceUID, one.SeriesInstanceUID) == (two.SOPInstanceUID, two.SeriesInstanceUID)
+    assert pydicom.dcmread(first/'r.dcm').SOPInstanceUID != pydicom.dcmread(other/'r.dcm').SOPInstanceUID
+
+
 @pytest.mark.parametrize('program', ['dciodvfy'])
 def test_another_program_finds_no_error(examined, tmp_path, program):
     """David Clunie's validator, where it is installed."""

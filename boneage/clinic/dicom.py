@@ -6,6 +6,7 @@
 __all__ = ['POINTED_AT', 'to_point_at', 'write_report', 'read_report', 'result_lines', 'draw_result', 'write_capture']
 
 # %% ../../nbs/clinic/03_dicom.ipynb #40158c65
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from highdicom.sc import SCImage
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
 from pydicom.valuerep import PersonName
 import boneage
 from ..assessment import Assessment
@@ -29,6 +31,7 @@ POINTED_AT = 'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanc
 _NAMED = ('PatientID', 'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyID', 'StudyDate', 'StudyTime',
          'AccessionNumber', 'ReferringPhysicianName')
 _ADVICE = 'take the file as the scanner wrote it'
+_SIDES = 'Laterality', 'ImageLaterality' # where a header says which hand it is
 
 # %% ../../nbs/clinic/03_dicom.ipynb #2ec7a539
 def to_point_at(
@@ -63,6 +66,9 @@ def _code(value: str, meaning: str, scheme: str = '99BONEAGE') -> sr.CodedConcep
     return sr.CodedConcept(value, scheme, meaning)
 
 _BONE_AGE, _METHOD = _code('37362-1', 'XR Bone age', 'LN'), _code('GREULICH_PYLE', 'Greulich and Pyle')
+_SCHEME = Dataset() # what the scheme of our own codes is
+_SCHEME.CodingSchemeDesignator, _SCHEME.CodingSchemeName = '99BONEAGE', 'codes of the program boneage'
+_SCHEME.CodingSchemeResponsibleOrganization = 'boneage'
 _ADULT_HEIGHT = _code('ADULT_HEIGHT', 'Predicted adult height, Bayley and Pinneau')
 
 # %% ../../nbs/clinic/03_dicom.ipynb #75994599
@@ -80,17 +86,39 @@ def _measurements(found: Assessment) -> list[sr.Measurement]:
             (_code('DIFFERENCE', 'Bone age minus age'), found.difference_months, months),
             (codes.DCM.ZScoreOfMeasurement, found.standard_deviation_score, codes.UCUM.NoUnits),
             (_ADULT_HEIGHT, found.adult_height_cm, codes.UCUM.Centimeter)]
-    return [sr.Measurement(name, value, unit, method=_METHOD) for name, value, unit in rows if value is not None]
+    return [sr.Measurement(name, value, unit, method=_METHOD if name is _BONE_AGE else None)
+            for name, value, unit in rows if value is not None]
 
 # %% ../../nbs/clinic/03_dicom.ipynb #69a680d7
+def _whose(found: Assessment) -> list[sr.QualitativeEvaluation]:
+    "The sex that was used, and who said it."
+    sex = codes.DCM.Female if found.sex == 'F' else codes.DCM.Male
+    where = _code('GIVEN', 'Given to the program') if found.sex_from == 'given' else _code('HEADER', 'PatientSex')
+    return [sr.QualitativeEvaluation(codes.DCM.SubjectSex, sex),
+            sr.QualitativeEvaluation(_code('SEX_FROM', 'Where the sex is from'), where)]
+
+# %% ../../nbs/clinic/03_dicom.ipynb #3958c8d7
+def _side(header: Dataset) -> str: # L, R, or empty where nobody says
+    "Which hand a header says it is."
+    return next((side for key in _SIDES if (side := header.get(key)) in ('L', 'R')), '')
+
+# %% ../../nbs/clinic/03_dicom.ipynb #3ae79d3d
+def _uid(*parts: str) -> UID:
+    "The same identifier for the same parts: a report that is made again takes the place of the first."
+    return UID(generate_uid(entropy_srcs=['boneage', *parts]))
+
+# %% ../../nbs/clinic/03_dicom.ipynb #d63c09a8
 def _report_content(found: Assessment, header: Dataset) -> sr.MeasurementReport:
     "The tree of the report of an accepted assessment: who observed what on which picture."
-    program = sr.DeviceObserverIdentifyingAttributes(UID(), name='boneage', model_name=f'boneage {boneage.__version__}')
+    program = sr.DeviceObserverIdentifyingAttributes(_uid(found.model), name='boneage',
+                                                     model_name=f'boneage {boneage.__version__}')
     observer = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, program))
+    side = {'L': codes.SCT.Left, 'R': codes.SCT.Right}.get(_side(header))
     group = sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(UID(), 'bone age'),
-        finding_sites=[sr.FindingSite(codes.SCT.Hand)],
+        sr.TrackingIdentifier(_uid(header.SOPInstanceUID, found.model, 'tracking'), 'bone age'),
+        finding_sites=[sr.FindingSite(codes.SCT.Hand, laterality=side)],
         measurements=_measurements(found),
+        qualitative_evaluations=_whose(found),
         algorithm_id=sr.AlgorithmIdentification(f'boneage: {found.model}', boneage.__version__),
         source_images=[sr.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)])
     return sr.MeasurementReport(observer, _BONE_AGE, [group], title=codes.DCM.ImagingMeasurementReport)
@@ -104,8 +132,11 @@ def write_report(
     "Write an assessment as a DICOM structured report in the radiograph's study."
     header = to_point_at(header)
     with _writing():
+        series, instance = (_uid(header.SOPInstanceUID, found.model, what) for what in ('report series', 'report'))
         content = _report_content(found, header)
-        sr.ComprehensiveSR([header], content, UID(), 991, UID(), 1, manufacturer='boneage').save_as(path)
+        report = sr.ComprehensiveSR([header], content, series, 991, instance, 1, manufacturer='boneage')
+        report.CodingSchemeIdentificationSequence = [_SCHEME]
+        report.save_as(path)
 
 # %% ../../nbs/clinic/03_dicom.ipynb #fa8b6123
 def read_report(
@@ -139,7 +170,6 @@ def result_lines(
 
 # %% ../../nbs/clinic/03_dicom.ipynb #e1d77604
 _WHITE = (255, 255, 255)
-_SIDES = 'Laterality', 'ImageLaterality' # where a header says which hand it is
 
 # %% ../../nbs/clinic/03_dicom.ipynb #dace09f5
 def draw_result(
@@ -163,8 +193,10 @@ def write_capture(
     header, source = to_point_at(header), Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     with _writing():
-        capture = SCImage.from_ref_dataset(header, picture, 'RGB', 8, 'PATIENT', UID(), 992, UID(), 1, 'boneage',
+        shown = hashlib.sha256(picture.tobytes()).hexdigest()
+        series, instance = (_uid(header.SOPInstanceUID, shown, what) for what in ('picture series', 'picture'))
+        capture = SCImage.from_ref_dataset(header, picture, 'RGB', 8, 'PATIENT', series, 992, instance, 1, 'boneage',
                                            patient_orientation=('R', 'F'))
         capture.SourceImageSequence = [source]
-        capture.Laterality = next((s for key in _SIDES if (s := header.get(key)) in ('L', 'R')), '') # '': nobody says
+        capture.Laterality = _side(header)
         capture.save_as(path)
