@@ -319,8 +319,9 @@ def evaluate(
     "Compare assessments with the labels of a data set."
     from boneage import TERMS
     from boneage.learn import evaluation
+    from boneage.learn.data import find_dataset
     if out:
-        check_kept(out, [folder / 'labels.csv', *([ids] if ids else [])])
+        check_kept(out, [find_dataset(folder).labels, *([ids] if ids else [])])
         out.parent.mkdir(parents=True, exist_ok=True)
     chosen, assessor = read_ids(ids) if ids else None, load_assessor(weights)
     with progress_bar('assessing') as progress:
@@ -554,6 +555,8 @@ def draw(
 ):
     "Draw one hand of known bone age, or a data set of many."
     from boneage.drawn.cohort import write_cohort, write_hand
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise typer.BadParameter(f'{out} is there already and would be written over; name another')
     if hands: say(f'{write_cohort(out, hands, seed, side)}: {hands} drawn hands')
     elif sex and months and out.suffix == '.png':
         say(f'{write_hand(out, months, sex == "M", seed, side)}: a drawn hand of {months} months')

@@ -146,10 +146,12 @@ def test_files_that_are_none(folder, boneage):
 
 @pytest.mark.parametrize('command', [
     'assess hand.png --sex F --report hand.png', 'batch hand.png --sex F --out hand.png',
-    'evaluate data --out data/labels.csv'])
+    'evaluate data --out data/ages.csv'])
 def test_what_is_read_is_not_written_over(folder, boneage, command):
-    write_cohort('data', 2, 1)
-    before = {file: file.read_bytes() for file in (Path('hand.png'), Path('data/labels.csv'))}
+    Path(write_cohort('data', 2, 1), 'labels.csv').rename('data/ages.csv')
+    Path('data/keypoints.csv').unlink()
+    shutil.rmtree('data/masks')
+    before = {file: file.read_bytes() for file in (Path('hand.png'), Path('data/ages.csv'))}
     status, _, err = boneage(*command.split())
     assert status == 2 and len(err) == 1 and 'would be overwritten' in err[0]
     assert before == {file: file.read_bytes() for file in before}
@@ -326,7 +328,12 @@ def test_draw(boneage, tmp_path):
     assert boneage('assess', tmp_path/'new/one.png', '--sex', 'M')[0] == 0
     assert boneage('draw', tmp_path/'many', '--hands', '3', '--side', '200')[0] == 0
     assert boneage('check-data', tmp_path/'many')[1][-1] == 'Nothing is wrong.'
-    for wrong in ('many', '--sex F --months 90 one.jpg', 'one.png --months 90'):
+    for again in ('new/one.png --sex M --months 90', 'many --hands 2'):
+        before = {file: file.read_bytes() for file in tmp_path.rglob('*.*') if file.is_file()}
+        status, _, err = boneage('draw', *f'{tmp_path}/{again}'.split())
+        assert status == 2 and 'would be written over' in err[0]
+        assert before == {file: file.read_bytes() for file in before}
+    for wrong in ('some', '--sex F --months 90 one.jpg', 'one.png --months 90'):
         status, _, err = boneage('draw', *wrong.split())
         assert status == 2 and len(err) == 1 and 'one hand needs' in err[0]
 
