@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from .networks import Network, Weights, WeightsError
 from .radiograph import PictureError
-from .regions import REGIONS, Region, cut_region
+from .regions import REGIONS, Region, cut_region, window_of
 
 # %% ../nbs/reading/12_ensemble.ipynb #149288c5
 SEX_INPUT = {'F': -1., 'M': 1.}  # the sex as a network takes it
@@ -103,7 +103,10 @@ def check_spread(
 def _age_network(weights: Weights, name: str, threads: int | None) -> AgeNetwork:
     "A network of the manifest."
     card = weights.manifest['networks'][name]
-    return AgeNetwork(name, REGIONS[card['region']], weights.network(card['file'], threads), card['shrink'])
+    region, shrink = REGIONS[card['region']], card['shrink']
+    if (window := window_of(region, weights.manifest['canvas'], shrink)) != tuple(card['size']):
+        raise ValueError(f'{name} takes {card["size"]} px, its region is {window}')
+    return AgeNetwork(name, region, weights.network(card['file'], threads), shrink)
 
 def load_ensemble(
     weights: Weights,

@@ -146,7 +146,8 @@ def refused(weights):
     return reason
 
 
-SPOILT = 'mask.onnx', 'points.onnx', 'hand_space.npz', 'B-male-regression-laptop-vgg-0-0.onnx'
+AGE_NETWORK = sorted(WEIGHTS.glob('B-*.onnx'))[0].name
+SPOILT = 'mask.onnx', 'points.onnx', 'hand_space.npz', AGE_NETWORK
 
 
 @pytest.mark.parametrize('name', SPOILT)
@@ -179,9 +180,18 @@ def test_an_ensemble_of_other_networks(weights):
     assert f'holds parts that do not fit (has no {other})' in refused(weights)
 
 
-def test_a_network_of_another_region(weights, hand, save):
-    """What the manifest says of a network is held against its file before it is asked."""
-    edit(weights/MANIFEST, lambda found: found['networks']['B-female-regression-laptop-vgg-0-0'].update(region='A'))
+@pytest.mark.parametrize('wrong', [dict(region='A'), dict(shrink=2), dict(size=[1, 1])])
+def test_a_network_of_another_region(weights, wrong):
+    """Whether a network sees its region is known when the weights are loaded, before there is a radiograph."""
+    edit(weights/MANIFEST, lambda found: found['networks'][AGE_NETWORK.removesuffix('.onnx')].update(wrong))
+    (weights/'calibration.json').unlink()
+    assert 'its region is' in refused(weights)
+
+
+def test_a_network_that_is_not_what_the_manifest_says(weights, hand, save):
+    """And a file that takes another size than the manifest says, at its first use."""
+    def wrong(found): found['networks'][AGE_NETWORK.removesuffix('.onnx')].update(region='A', size=[250, 188])
+    edit(weights/MANIFEST, wrong)
     (weights/'calibration.json').unlink()
     assessor, file = Assessor(weights), save(hand.picture)
     with pytest.raises(WeightsError, match='takes .* px, its region is'): assessor.assess(file, 'F')

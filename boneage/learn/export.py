@@ -31,6 +31,7 @@ from .fitting import FEWEST_HANDS, finished_cells, fit_ensemble, fit_hand_space,
 from .registered import read_registered
 from ..networks import MANIFEST, digest_of, open_weights
 from ..points import MOST_DOUBT
+from ..regions import REGIONS, window_of
 from ..silhouette import HandSpace, save_hand_space
 
 # %% ../../nbs/learning/11_export.ipynb #eb5edb58
@@ -138,8 +139,11 @@ def about_networks(
     ensembles: dict[str, tuple[dict[Cell, float], float]], # of `fit_ensemble` by sex
 ) -> dict: # networks, ensemble
     "What the manifest says of the age networks and of how they answer together."
-    def entry(cell): return dict(file=f'{cell.name}.onnx', shrink=cards[cell]['shrink'],
-                                 **{key: getattr(cell, key) for key in ('region', 'cohort', 'head')})
+    def entry(cell):
+        shrink = cards[cell]['shrink']
+        size = window_of(REGIONS[cell.region], cards[cell]['canvas'], shrink)
+        return dict(file=f'{cell.name}.onnx', shrink=shrink, size=[*size],
+                    **{key: getattr(cell, key) for key in ('region', 'cohort', 'head')})
     def shares(weights): return {cell.name: w for cell, w in weights.items()}
     return dict(networks={cell.name: entry(cell) for cell in cards},
                 ensemble={sex: dict(weights=shares(weights), constant=c) for sex, (weights, c) in ensembles.items()})

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['REFUSED_SHAPES', 'COMPONENTS', 'FEWEST_HANDS', 'fit_linear', 'read_cell', 'finished_cells', 'columns_of', 'labels_of',
-           'fit_ensemble', 'blend', 'usual_spread', 'widest_spread', 'space_of', 'fit_hand_space', 'calibrate']
+           'member_of', 'join_folds', 'fit_ensemble', 'blend', 'usual_spread', 'widest_spread', 'space_of',
+           'fit_hand_space', 'calibrate']
 
 # %% ../../nbs/learning/10_fitting.ipynb #44a22def
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -63,26 +65,43 @@ def labels_of(
     "The readings that the rows were labelled with."
     return columns.index.get_level_values('boneage').to_numpy(float)
 
+# %% ../../nbs/learning/10_fitting.ipynb #c47a670d
+def member_of(cell: Cell) -> Cell:
+    "The member of an ensemble that a cell belongs to: all folds of it are one."
+    return replace(cell, fold=0)
+
+def join_folds(
+    found: dict[Cell, pd.DataFrame], # predictions of each cell
+) -> dict[Cell, pd.DataFrame]: # predictions of each member
+    "The folds of each cell as one: the fold's rows of all of them, and their mean of what all kept out."
+    of: dict[Cell, list[pd.DataFrame]] = {}
+    for cell, predictions in found.items(): of.setdefault(member_of(cell), []).append(predictions)
+    keys = ['id', 'data', 'male', 'boneage', 'part']
+    return {cell: pd.concat(parts).groupby(keys, as_index=False, sort=False).predicted.mean() for cell, parts in of.items()}
+
 # %% ../../nbs/learning/10_fitting.ipynb #a83a2c75
 def fit_ensemble(
     found: dict[Cell, pd.DataFrame], # predictions of each cell
     sex: str, # F or M
 ) -> tuple[dict[Cell, float], float]: # weights above zero; the constant, months
-    "The ensemble for one sex: of the cells that serve it, on their common fold."
+    "The ensemble for one sex: of the cells that serve it, on their common folds; folds of one cell share its weight."
     serving = {cell: p for cell, p in found.items() if sex in COHORTS[cell.cohort]}
     if not serving:
         raise ValueError(f'no finished network serves a {SEX_NAMES[sex]}; train one for both sexes, or one for each')
-    rows = columns_of(serving, 'fold')
+    joined = join_folds(serving)
+    rows = columns_of(joined, 'fold')
     rows = rows[rows.index.get_level_values('male') == (sex == 'M')]
     weights, constant = fit_linear(rows.to_numpy(), labels_of(rows))
-    return {cell: float(w) for cell, w in zip(serving, weights) if w > 0}, constant
+    of, n = dict(zip(joined, weights)), Counter(map(member_of, serving))
+    return {cell: float(of[member_of(cell)] / n[member_of(cell)]) for cell in serving if of[member_of(cell)] > 0}, constant
 
 # %% ../../nbs/learning/10_fitting.ipynb #0be9610a
 def blend(
     found: dict[Cell, pd.DataFrame], # predictions of each cell, all of the same radiographs
 ) -> pd.DataFrame: # id, data, male, boneage, predicted
     "What the ensemble of some networks, fitted on their common fold, says of the withheld radiographs."
-    fold, rest = columns_of(found, 'fold'), columns_of(found, 'withheld')
+    joined = join_folds(found)
+    fold, rest = columns_of(joined, 'fold'), columns_of(joined, 'withheld')
     weights, constant = fit_linear(fold.to_numpy(), labels_of(fold))
     return (rest @ weights + constant).rename('predicted').reset_index()
 
@@ -91,7 +110,7 @@ def usual_spread(
     found: dict[Cell, pd.DataFrame], # predictions of each cell
 ) -> float: # months
     "The difference between its regions that 99.5 % of the fold's hands stay below."
-    by_region = columns_of(found, 'fold').T.groupby(lambda cell: cell.region).mean()
+    by_region = columns_of(join_folds(found), 'fold').T.groupby(lambda cell: cell.region).mean()
     return float((by_region.max() - by_region.min()).quantile(.995))
 
 # %% ../../nbs/learning/10_fitting.ipynb #653d8625

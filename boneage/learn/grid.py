@@ -225,7 +225,8 @@ def cell_card(
     history: list[dict[str, float]], # of `fit`
 ) -> dict:
     "What a network's file says of it."
-    seen = dict(pictures=len(rows), radiographs=int(table.id[rows].nunique()), withheld=withheld)
+    of = {f'from {name}': int(n) for name, n in table.data[rows].value_counts().items()}
+    seen = dict(pictures=len(rows), **of, withheld=withheld)
     about = {key: getattr(cell, key) for key in ('region', 'cohort', 'head', 'trunk', 'fold', 'seed')}
     size = dict(canvas=[*cell.scale.canvas], shrink=cell.scale.age.shrink[cell.region])
     return make_card('age', cell.scale, table.data.unique(), seen, history) | about | size | dict(recipe=recipe.name)
