@@ -23,6 +23,7 @@ from boneage.drawn.cohort import write_cohort, write_hand
 from boneage.interval import load_calibration
 from boneage.learn.scales import TINY
 from boneage.networks import WEIGHTS, WeightsError, open_weights
+from boneage.radiograph import SQUARE
 
 BONEAGE = Path(sys.executable).with_name('boneage')
 TERMS = 'boneage: For research and education only, no medical device.'
@@ -110,7 +111,7 @@ def test_follow(folder, boneage, tmp_path):
     assert boneage('follow', 'child.csv', '--out', 'child.csv')[0] == 2
 
 
-def test_no_sex(folder, boneage, assessor):
+def test_no_sex(folder, boneage, assessor, hand):
     """Nobody says it: both ages, no single one, no comparison."""
     status, out, err = boneage('assess', 'hand.png', '--age-months', '100')
     months = {sex: assessor.assess('hand.png', sex).bone_age_months for sex in 'FM'}
@@ -118,6 +119,11 @@ def test_no_sex(folder, boneage, assessor):
     assert f'as a girl {months["F"]} months, as a boy {months["M"]} months' in out[0]
     found = json.loads(boneage('assess', 'hand.png', '--json')[1][0])
     assert (found['months_by_sex'], found['bone_age_months'], found['accepted']) == (months, None, False)
+    assert (found['sex'], found['sex_from']) == ('', '')
+    assert 'adult' in boneage('assess', 'hand.png', '--age-months', '300')[2][0], 'an adult has no two ages either'
+    side = max(hand.picture.shape)
+    cv2.imwrite('square.png', np.pad(hand.picture, [(0, side - n) for n in hand.picture.shape]))
+    for sex in ((), ('--sex', 'F')): assert SQUARE in boneage('assess', 'square.png', *sex)[1][0]
 
 
 def test_adult_height(folder, boneage):

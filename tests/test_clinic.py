@@ -442,6 +442,22 @@ def test_no_word_of_a_picture_is_cut_off(examined):
     assert (page != empty).any(), 'the terms are on it'
 
 
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('said, sex', [('FEMALE', 'F'), (' female', 'F'), ('f ', 'F'), ('Male', 'M'), ('O', ''),
+                                       ('', '')])
+def test_patient_sex_as_programs_write_it(assessor, hand, tmp_path, said, sex):
+    """Read as what it obviously means, written as the standard has it."""
+    file = write_dicom(tmp_path/'a.dcm', hand.picture, StudyInstanceUID='1.2.4', SeriesInstanceUID='1.2.5',
+                       PatientSex=said)
+    examined = assessor.examine(file)
+    found = examined.found
+    assert (found.sex, found.sex_from, found.accepted) == (sex, 'PatientSex' if sex else '', bool(sex))
+    assert found.accepted or set(found.months_by_sex) == {'F', 'M'}
+    write_both(examined, tmp_path)
+    for name in ('r.dcm', 'p.dcm'): assert pydicom.dcmread(tmp_path/name).PatientSex == (sex or said)
+    if sex: assert 'says sex' in assessor.assess(file, 'FM'[sex == 'F']).reason
+
+
 @pytest.mark.parametrize('missing', POINTED_AT)
 def test_a_header_that_cannot_be_pointed_at(examined, tmp_path, missing):
     header = examined.radiograph.header

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from filelock import FileLock, Timeout
 from ..assessment import Assessment, Assessor
-from ..child import SEX_SPELLINGS
+from ..child import SEX_SPELLINGS, SEX_WORDS
 from ..radiograph import picture_files
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
@@ -59,8 +59,7 @@ def read_sex(
     text: str, # F, female, girl, M, male or boy, in any case
 ) -> str: # F or M
     "The sex in a column of sexes; raises `ValueError` for anything else."
-    word = text.lower()
-    if word in SEX_SPELLINGS and word not in TRUTHS: return SEX_SPELLINGS[word]
+    if (word := text.lower()) in SEX_WORDS: return SEX_WORDS[word]
     raise ValueError(f'{text!r} is not a sex; give F or M')
 
 # %% ../../nbs/clinic/01_batch.ipynb #6333dc32
