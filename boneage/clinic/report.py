@@ -82,7 +82,8 @@ def _draw_scale(most: float, height: int) -> np.ndarray: # (height, 130, 3), uin
     page = np.zeros((height, 130, 3), np.uint8)
     months = np.linspace(most, -most, height - 40)[:, None].repeat(16, 1)
     page[20:-20, 12:28] = tint(np.full(months.shape, 110, np.uint8), months, most)
-    for text, y in ((f'{most:+g}', 36), ('0', height // 2 - 6), ('months', height // 2 + 24), (f'{-most:+g}', height - 22)):
+    middle = height // 2
+    for text, y in ((f'{most:+g}', 36), ('0', middle - 6), ('months', middle + 24), (f'{-most:+g}', height - 22)):
         _write(page, text, (36, y), size=.9) # to be read on a telephone as well
     return page
 

@@ -225,7 +225,8 @@ def make_app(
               button_primary_background_fill_hover_dark='*primary_800', body_text_color_subdued='*neutral_600',
               body_text_color_subdued_dark='*neutral_300') # what can be read on its ground by weak eyes
     return gr.mount_gradio_app(app, build_page(assessor, folder), path='/', theme=theme, max_file_size=MOST_BYTES,
-                               footer_links=[], ssr_mode=False, css=PART_STYLE + _CSS, allowed_paths=[str(folder)], show_error=True)
+                               css=PART_STYLE + _CSS, footer_links=[], ssr_mode=False, allowed_paths=[str(folder)],
+                               show_error=True)
 
 # %% ../../nbs/clinic/04_serve.ipynb #7acf6e5d
 UPLOADS = 'boneage-serve-' # the folder of a server: this, its process, something random
