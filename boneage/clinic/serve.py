@@ -172,7 +172,7 @@ def assess_files(
 # %% ../../nbs/clinic/04_serve.ipynb #11ba3be3
 _CSS = '''
 .gradio-container button[aria-label="common.upload"] { display: none } /* a field within a button, without a name */
-.gradio-container .report :is(table, th, td) { border: 0 !important; padding: .1rem 1rem .1rem 0 }
+.gradio-container .report :is(table, tr, th, td) { border: 0 !important; padding: .1rem 1rem .1rem 0 }
 .gradio-container .report th { font-weight: normal }
 '''
 
