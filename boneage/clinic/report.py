@@ -244,7 +244,8 @@ _SECTION = '''
 {% if found.mirrored %}{% call row('note') %}a right hand, or flipped{% endcall %}{% endif %}</table>
 {% else %}<h2>{% for sex, months in (found.months_by_sex or {}).items() %}
 as a {{ SEX_NAMES[sex] }} {{ months }} months{{ ', ' if not loop.last }}{% else %}Not assessed{% endfor %}</h2>
-<p>{{ 'Nothing says the sex; give it.' if found.months_by_sex else found.reason }}</p>{% if found.note %}<p>{{ found.note }}</p>{% endif %}{% endif %}
+<p>{{ 'Nothing says the sex; give it.' if found.months_by_sex else found.reason }}</p>
+{% if found.note %}<p>{{ found.note }}</p>{% endif %}{% endif %}
 </div>{% for shows, picture in case.pictures.items() %}
 <figure{% if picture.shape[1] > 1.5 * picture.shape[0] %} class="wide"{% endif %}>
 <img alt="{{ shows }}" src="{{ picture|jpeg }}"><figcaption>{{ CAPTIONS.get(shows, shows) }}</figcaption></figure>{% endfor %}</section>
