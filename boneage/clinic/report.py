@@ -248,7 +248,8 @@ as a {{ SEX_NAMES[sex] }} {{ months }} months{{ ', ' if not loop.last }}{% else 
 {% if found.note %}<p>{{ found.note }}</p>{% endif %}{% endif %}
 </div>{% for shows, picture in case.pictures.items() %}
 <figure{% if picture.shape[1] > 1.5 * picture.shape[0] %} class="wide"{% endif %}>
-<img alt="{{ shows }}" src="{{ picture|jpeg }}"><figcaption>{{ CAPTIONS.get(shows, shows) }}</figcaption></figure>{% endfor %}</section>
+<img alt="{{ shows }}" src="{{ picture|jpeg }}">
+<figcaption>{{ CAPTIONS.get(shows, shows) }}</figcaption></figure>{% endfor %}</section>
 '''
 
 # %% ../../nbs/clinic/02_report.ipynb #9ac76d53

@@ -192,7 +192,7 @@ def build_page(
                 height = gr.Textbox(label='Height in cm, for the adult height to expect')
                 button = gr.Button('Assess', variant='primary')
             with gr.Column(scale=2):
-                lines = gr.Textbox(label='In short', lines=2)
+                lines = gr.Textbox(label='In short', lines=2, max_lines=500)
                 report = gr.DownloadButton('Keep this report', visible=False)
                 shown = gr.HTML()
 
