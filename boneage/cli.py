@@ -132,21 +132,20 @@ def tell(
 
 # %% ../nbs/clinic/05_command_line.ipynb #1aed5aa7
 def write_dicom(
-    examined, # `boneage.assessment.Examined`, accepted, of a DICOM file
+    examined, # `boneage.assessment.Examined`
     out: Path, # folder
-) -> bool: # whether its header has what a report points at
-    "Write the structured report and the picture of an assessment."
+) -> bool: # whether its header has what a report points at; True of a file that is no DICOM
+    "Write the structured report of an assessment of a DICOM file, and the picture where there is a hand."
     from boneage.clinic.dicom import draw_result, result_lines, write_capture, write_report
-    from boneage.radiograph import PictureError
-    answer, header, stem = examined.found, examined.radiograph.header, Path(examined.found.file).stem
-    if not answer.accepted:
-        complain(f'{answer.file}: no report is written of a child whose sex is not known; give the sex')
-        return False
-    page = draw_result(examined.hand.canvas, result_lines(answer))
+    from boneage.radiograph import PictureError, is_dicom, read_header
+    answer, stem = examined.found, Path(examined.found.file).stem
+    if not is_dicom(answer.file): return True
     out.mkdir(parents=True, exist_ok=True)
     try:
+        header = examined.radiograph.header if examined.radiograph else read_header(answer.file)
         write_report(answer, header, out / f'{stem}{REPORTS[0]}')
-        write_capture(page, header, out / f'{stem}{REPORTS[1]}')
+        if not examined.hand: return True
+        write_capture(draw_result(examined.hand.canvas, result_lines(answer)), header, out / f'{stem}{REPORTS[1]}')
     except PictureError as error:
         complain(f'{answer.file}: {error}')
         return False
@@ -172,6 +171,7 @@ def assess(
     report: Report = None,
     dicom: Annotated[Path | None, typer.Option(metavar='DIR', file_okay=False,
                                                help='Folder for DICOM reports and pictures of DICOM files.')] = None,
+    refusals: Annotated[bool, typer.Option('--refusals', help='DICOM reports of what was refused, too.')] = False,
     frame: Annotated[int | None, typer.Option(min=1, help='Of DICOM files of several frames.')] = None,
     anyway: Annotated[bool, typer.Option('--anyway', help='Read what is no radiograph; believe --sex.')] = False,
     height_cm: Height = None,
@@ -189,7 +189,7 @@ def assess(
                                     height_cm=height_cm)
         tell(examined.found, as_json)
         done = examined.found.accepted or bool(examined.found.months_by_sex)
-        if done and dicom and examined.radiograph.header: done = write_dicom(examined, dicom)
+        if dicom and (done or refusals): done = write_dicom(examined, dicom) and done
         if report: cases.append(make_case(assessor, examined))
         failed += not done
     if report: write_page(cases, report)

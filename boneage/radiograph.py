@@ -439,7 +439,9 @@ def read_header(
 ) -> 'pydicom.Dataset':
     "Everything but the pixels; raises `PictureError` for a file that is no DICOM."
     import pydicom
-    try: return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    data = _read_bytes(Path(path))
+    try: return pydicom.dcmread(BytesIO(_inflate(data)), stop_before_pixels=True, force=True)
+    except PictureError: raise
     except Exception as error:
         why = ' '.join(str(error).split())[:120]
         raise PictureError(f'has no readable DICOM header ({why}); export it again') from error

@@ -389,17 +389,29 @@ def test_dicom(folder, boneage, hand):
     capture = write_dicom('capture.dcm', hand.picture, PatientSex='F', Modality='OT')
     assert assess(capture)[0] == 1 and assess(capture, '--anyway')[0] == 0
     status, (nobody,), err = assess('nobody.dcm', '--dicom', 'reports')
-    assert status == 1 and nobody['sex'] == '' and 'give the sex' in nobody['reason'] and len(err) == 1
+    assert status == 0 and nobody['sex'] == '' and 'give the sex' in nobody['reason'] and not err
+    both = read_report('reports/nobody_report.dcm')
+    assert both['Bone age, read as that of a girl'] == (nobody['months_by_sex']['F'], 'mo')
+    assert 'XR Bone age' not in both and both['remarks'] == [nobody['reason']]
     report = read_report('reports/hand_report.dcm')
     assert report['XR Bone age'] == (found['bone_age_months'], 'mo')
     assert (report['study'], report['source']) == (source.StudyInstanceUID, source.SOPInstanceUID)
     picture = pydicom.dcmread('reports/hand_picture.dcm')
     assert picture.StudyInstanceUID == source.StudyInstanceUID and picture.pixel_array.std() > 0
-    assert sorted(f.name for f in Path('reports').iterdir()) == ['hand_picture.dcm', 'hand_report.dcm']
+    assert sorted(f.name for f in Path('reports').iterdir()) == [
+        f'{name}_{what}.dcm' for name in ('hand', 'nobody') for what in ('picture', 'report')]
     write_dicom('bare.dcm', hand.picture)
     status, _, err = assess('bare.dcm', 'hand.dcm', '--sex', 'F', '--dicom', 'more')
     assert status == 1 and len(err) == 1 and 'has no StudyInstanceUID' in err[0]
     assert len(list(Path('more').iterdir())) == 2, 'the next file is not lost'
+    write_dicom('noise.dcm', cv2.imread('noise.png', 0), **ids, **born)
+    write_dicom('flat.dcm', hand.picture * 0, **ids, **born)
+    refused = 'noise.dcm', 'flat.dcm', 'text.png'
+    assert boneage('assess', *refused, '--dicom', 'none')[0] == 1 and not Path('none').exists()
+    status, _, err = boneage('assess', *refused, '--dicom', 'all', '--refusals')
+    assert status == 1 and sorted(f.name for f in Path('all').iterdir()) == ['flat_report.dcm', 'noise_report.dcm']
+    remarks = [read_report(f'all/{name}_report.dcm')['remarks'] for name in ('noise', 'flat')]
+    assert [f'boneage: {name}: not assessed: {why}' for name, [why] in zip(refused, remarks)] == err[:2]
     assert boneage('assess', 'hand.dcm')[1][0].startswith('hand.dcm: ')
     assert 'girl (PatientSex)' in boneage('assess', 'hand.dcm')[1][0]
 

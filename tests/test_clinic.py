@@ -2,6 +2,7 @@
 import codecs
 import csv
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from conftest import write_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boneage.assessment import Assessment
+from boneage.assessment import Assessment, of_unknown_sex
 from boneage.clinic.batch import BatchError, Job, as_row, assess_batch, columns, find_jobs
 from boneage.clinic.dicom import POINTED_AT, draw_result, read_report, result_lines, write_capture, write_report
 from boneage.clinic.report import Case, draw_maps, make_case, report_page, tint
@@ -390,14 +391,55 @@ def test_a_repeat_takes_the_place_of_the_first(examined, tmp_path):
     assert pydicom.dcmread(first/'r.dcm').SOPInstanceUID != pydicom.dcmread(other/'r.dcm').SOPInstanceUID
 
 
-@pytest.mark.parametrize('program', ['dciodvfy'])
-def test_another_program_finds_no_error(examined, tmp_path, program):
-    """David Clunie's validator, where it is installed."""
+def refused_of(found): return replace(found, accepted=False, bone_age_months=None, interval_months=None,
+                                      consensus_months=None, reason='no hand was found; give a whole hand',
+                                      difference_months=None, standard_deviation_score=None, maturity='')
+
+
+WAYS = {'accepted': lambda found: replace(found, adult_height_cm=170.2, note='PatientSex M does not count'),
+        'refused': refused_of, 'sex unknown': lambda found: of_unknown_sex(replace(refused_of(found), sex=''),
+                                                                           dict(F=98.4, M=112.))}
+
+
+@pytest.mark.parametrize('program', ['dciodvfy', 'dsrdump'])
+@pytest.mark.parametrize('side', ['', 'L'])
+@pytest.mark.parametrize('way', WAYS)
+def test_another_program_finds_no_error(examined, tmp_path, program, way, side):
+    """David Clunie's validator and DCMTK's reader of reports, where they are installed."""
     if not shutil.which(program): pytest.skip(f'{program} is not on this machine')
+    examined.radiograph.header.Laterality = side
+    write_both(replace(examined, found=WAYS[way](examined.found)), tmp_path)
+    for name in ('r.dcm', 'p.dcm') if program == 'dciodvfy' else ('r.dcm',):
+        done = subprocess.run([program, tmp_path/name], capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and not re.search('^([EF]:|Error)', said, re.MULTILINE), said
+        assert program == 'dciodvfy' or 'Pediatric bone age' in said
+
+
+def test_a_refusal_is_a_report(examined, tmp_path):
+    """It says that there is no age and why; it has the identifiers of the age that may take its place."""
     write_both(examined, tmp_path)
-    for name in ('r.dcm', 'p.dcm'):
-        said = run(program, tmp_path/name)
-        assert 'Error' not in said, said
+    accepted = pydicom.dcmread(tmp_path/'r.dcm')
+    for way in ('refused', 'sex unknown'):
+        found = WAYS[way](examined.found)
+        for _ in range(2): write_report(found, examined.radiograph.header, tmp_path/'no.dcm')
+        written, back = pydicom.dcmread(tmp_path/'no.dcm'), read_report(tmp_path/'no.dcm')
+        assert written.SOPInstanceUID == accepted.SOPInstanceUID and back['remarks'] == [found.reason]
+        assert 'XR Bone age' not in back and ('Not assessed' in str(written)) == (way == 'refused')
+        assert sum('read as' in name for name in back) == (2 if way == 'sex unknown' else 0)
+    assert 'no hand was found' in ' '.join(result_lines(refused_of(examined.found)))
+
+
+def test_no_word_of_a_picture_is_cut_off(examined):
+    """Long words of a reference that does not reach, a note and a height: all within the picture."""
+    found = replace(examined.found, standard_deviation_score=None, note='its sides are equal: give the original ' * 2,
+                    maturity='no reference for girls of 200 months: it reaches from 3 months to 16 years',
+                    adult_height='adult height 170.2 cm by Bayley and Pinneau, give or take 8 (average table)')
+    lines = result_lines(found)
+    page = draw_result(np.zeros((260, 200), np.uint8), lines)
+    assert page[-20:].max() == page[:, -4:].max() == page[:, :610].max() == 0
+    empty = draw_result(np.zeros((260, 200), np.uint8), lines[:-1])
+    assert (page != empty).any(), 'the terms are on it'
 
 
 @pytest.mark.parametrize('missing', POINTED_AT)
