@@ -6,7 +6,7 @@
 __all__ = ['OPEN', 'ENDED', 'STATES', 'TABLE', 'COLUMNS', 'LONGEST', 'QueueError', 'Job', 'sync', 'keep', 'Queue', 'sweep', 'put',
            'next_job', 'begin', 'move', 'pause_after', 'count', 'oldest']
 
-# %% ../../nbs/clinic/08_queue.ipynb #06be94d4
+# %% ../../nbs/clinic/08_queue.ipynb #17bc6340
 import os, shutil, sqlite3, time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ from threading import Lock
 from uuid import uuid4
 from filelock import FileLock, Timeout
 
-# %% ../../nbs/clinic/08_queue.ipynb #d3721875
+# %% ../../nbs/clinic/08_queue.ipynb #692366c2
 OPEN = 'waiting', 'read' # there is something to do
 ENDED = 'done', 'refused', 'failed'
 STATES = OPEN + ENDED
 
-# %% ../../nbs/clinic/08_queue.ipynb #1daa9443
+# %% ../../nbs/clinic/08_queue.ipynb #2fa9c70a
 TABLE = '''
 CREATE TABLE IF NOT EXISTS jobs (
     n INTEGER PRIMARY KEY AUTOINCREMENT, -- the order
@@ -33,11 +33,11 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, n);
 '''
 
-# %% ../../nbs/clinic/08_queue.ipynb #5fa30ccd
+# %% ../../nbs/clinic/08_queue.ipynb #db17b995
 class QueueError(RuntimeError):
     "A queue that cannot be opened, in one line: what is wrong and what to do."
 
-# %% ../../nbs/clinic/08_queue.ipynb #d632f7d4
+# %% ../../nbs/clinic/08_queue.ipynb #e04a2f82
 @dataclass(frozen=True)
 class Job:
     "A radiograph of the queue."
@@ -56,7 +56,7 @@ class Job:
     def results(self) -> list[Path]: # of a job that is read; by name
         return sorted(self.folder.glob('result_*.dcm'))
 
-# %% ../../nbs/clinic/08_queue.ipynb #37103283
+# %% ../../nbs/clinic/08_queue.ipynb #d87dcea0
 def sync(
     path: str | Path, # a file or a folder
 ) -> None:
@@ -65,7 +65,7 @@ def sync(
     try: os.fsync(descriptor)
     finally: os.close(descriptor)
 
-# %% ../../nbs/clinic/08_queue.ipynb #d9660c96
+# %% ../../nbs/clinic/08_queue.ipynb #980d8d06
 def keep(
     path: Path, # of a new file in a new folder
     data: bytes,
@@ -79,14 +79,16 @@ def keep(
         shutil.rmtree(path.parent, ignore_errors=True)
         raise
 
-# %% ../../nbs/clinic/08_queue.ipynb #e875856a
+# %% ../../nbs/clinic/08_queue.ipynb #c3db96b4
 class Queue:
     "Radiographs in the order in which they came, in a folder that survives the program; for one process at a time."
     def __init__(self,
         folder: str | Path, # is made; of one queue alone
     ):
         self.files = Path(folder) / 'radiographs'
-        try: self.files.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True) # radiographs of children are in it
+            self.files.mkdir(exist_ok=True)
         except OSError as error:
             raise QueueError(f'{folder}: is no folder to write to ({error.strerror}); name another queue') from error
         self.alone, self.lock = FileLock(Path(folder) / 'queue.lock', timeout=0), Lock()
@@ -109,7 +111,7 @@ class Queue:
         with self.lock: self.db.close()
         self.alone.release()
 
-# %% ../../nbs/clinic/08_queue.ipynb #6e799825
+# %% ../../nbs/clinic/08_queue.ipynb #d4c0110f
 def sweep(
     queue: Queue,
 ) -> None:
@@ -118,7 +120,7 @@ def sweep(
     for folder in queue.files.iterdir():
         if folder.name not in kept: shutil.rmtree(folder, ignore_errors=True)
 
-# %% ../../nbs/clinic/08_queue.ipynb #0236179c
+# %% ../../nbs/clinic/08_queue.ipynb #cbc3a12c
 def put(
     queue: Queue,
     uid: str, # SOPInstanceUID
@@ -137,22 +139,21 @@ def put(
     for old, in before: shutil.rmtree(queue.files / old, ignore_errors=True)
     return n
 
-# %% ../../nbs/clinic/08_queue.ipynb #4a8a45e2
+# %% ../../nbs/clinic/08_queue.ipynb #47cda5a0
 COLUMNS = 'n, uid, folder, state, tries, received, reason'
 
-# %% ../../nbs/clinic/08_queue.ipynb #70bd680e
+# %% ../../nbs/clinic/08_queue.ipynb #8a964229
 def next_job(
     queue: Queue,
     states: tuple[str, ...] = OPEN,
 ) -> Job | None: # None: nothing is due now
     "The first job of some states that is due."
-    [found] = queue.do(f'SELECT {COLUMNS} FROM jobs WHERE state IN ({", ".join("?" * len(states))}) AND due <= ? '
-                       'ORDER BY n LIMIT 1', *states, time.time()) or [None]
-    if found is None: return None
-    n, uid, folder, *rest = found
-    return Job(n, uid, queue.files / folder, *rest)
+    rows = queue.do(f'SELECT {COLUMNS} FROM jobs WHERE state IN ({", ".join("?" * len(states))}) AND due <= ? '
+                    'ORDER BY n LIMIT 1', *states, time.time())
+    for n, uid, folder, *rest in rows: return Job(n, uid, queue.files / folder, *rest)
+    return None
 
-# %% ../../nbs/clinic/08_queue.ipynb #cc0d887a
+# %% ../../nbs/clinic/08_queue.ipynb #adf8b146
 def begin(
     queue: Queue,
     job: Job,
@@ -160,7 +161,7 @@ def begin(
     "Count a try before it is made: one that ends the program counts too."
     queue.do('UPDATE jobs SET tries = tries + 1 WHERE n = ?', job.n)
 
-# %% ../../nbs/clinic/08_queue.ipynb #b379daa2
+# %% ../../nbs/clinic/08_queue.ipynb #383c13ec
 def move(
     queue: Queue,
     job: Job,
@@ -174,16 +175,16 @@ def move(
     if not there or state in ('done', 'refused'): shutil.rmtree(job.folder, ignore_errors=True)
     return there
 
-# %% ../../nbs/clinic/08_queue.ipynb #fbf0b7f4
+# %% ../../nbs/clinic/08_queue.ipynb #bbb0baa3
 LONGEST = 300 # seconds
 
 def pause_after(
     tries: int, # that have failed, from 1 on
 ) -> float: # seconds
     "How long to wait before trying again."
-    return min(2.**tries, LONGEST)
+    return min(2.**min(tries, 20), LONGEST)
 
-# %% ../../nbs/clinic/08_queue.ipynb #e199c285
+# %% ../../nbs/clinic/08_queue.ipynb #4632eeee
 def count(
     queue: Queue,
 ) -> dict[str, int]: # by state
