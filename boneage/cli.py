@@ -541,13 +541,11 @@ def node(
     weights: Weights = None,
 ):
     "Read the hands that an archive sends by DICOM, and send the results back to it."
-    import logging
     from boneage.clinic.node import ConfigError, read_config, run_node
     try: settings = read_config(config)
     except ConfigError as error:
         for fault in error.faults: complain(fault)
         raise typer.Exit(2) from None
-    logging.basicConfig(format='%(asctime)s boneage: %(message)s', level=logging.INFO)
     run_node(settings, load_assessor(weights))
 
 # %% ../nbs/clinic/05_command_line.ipynb #ac940b7d

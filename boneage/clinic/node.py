@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'RULES', 'HANDSHAKE', 'HEADER', 'log', 'COUNTED', 'SUCCESS', 'LEFT_OUT', 'NO_ROOM', 'MISMATCH', 'UNREADABLE',
-           'ECHO', 'RADIOGRAPHS', 'MOST_BYTES', 'MOST_CALLERS', 'PATIENCE', 'READS', 'PLAIN', 'Here', 'Archive',
-           'Wanted', 'Status', 'Tls', 'Config', 'ConfigError', 'read_config', 'tls_context', 'unwanted', 'read_head',
-           'Node', 'receive', 'disk_fault', 'readable_syntaxes', 'storage_provider', 'limit_object', 'listen',
-           'stored_header', 'write_results', 'read_one', 'examine', 'end', 'ArchiveAway', 'ArchiveRefuses',
+           'ECHO', 'RADIOGRAPHS', 'MOST_BYTES', 'MOST_CALLERS', 'PATIENCE', 'READS', 'UNFIT', 'PLAIN', 'Here',
+           'Archive', 'Wanted', 'Status', 'Tls', 'Config', 'ConfigError', 'read_config', 'tls_context', 'unwanted',
+           'read_head', 'Node', 'receive', 'disk_fault', 'readable_syntaxes', 'storage_provider', 'limit_object',
+           'listen', 'stored_header', 'write_results', 'read_one', 'examine', 'end', 'ArchiveAway', 'ArchiveRefuses',
            'storage_user', 'send', 'send_one', 'put_off', 'work_once', 'work', 'metrics', 'ended_badly', 'answer',
-           'status_server', 'NodeError', 'be_quiet', 'listening', 'running', 'run_node']
+           'status_server', 'NodeError', 'set_up_log', 'listening', 'running', 'run_node']
 
 # %% ../../nbs/clinic/09_node.ipynb #e1243c5f
 import json, logging, signal, sqlite3, ssl, threading, time, tomllib, warnings, zlib
@@ -329,6 +329,7 @@ def listen(
 
 # %% ../../nbs/clinic/09_node.ipynb #888473a6
 READS = 5 # tries
+UNFIT = 'no report can be written with its header; send it as the scanner wrote it' # what it says may be a name
 
 def stored_header(
     path: Path, # of a radiograph of the queue
@@ -361,7 +362,7 @@ def read_one(
         return
     begin(node.queue, job)
     try: state, reason = examine(node, job)
-    except PictureError as error: state, reason = 'refused', str(error) # of a header that no report can point at
+    except PictureError as error: state, reason = 'refused', UNFIT if error.__cause__ else str(error)
     except Exception as error: # whatever it is, the others are read
         why = disk_fault(error) if isinstance(error, OSError) else f'an error of the program, {type(error).__name__}'
         if move(node.queue, job, 'waiting', why, pause_after(job.tries + 1)):
@@ -511,12 +512,15 @@ def status_server(
 class NodeError(RuntimeError):
     "A node that cannot start, in one line: what is wrong and what to do."
 
-def be_quiet() -> None:
-    "Nothing of a header in a log."
-    for name in ('pynetdicom', 'pydicom'):
-        logging.getLogger(name).handlers = [logging.NullHandler()]
-        logging.getLogger(name).propagate = False
+def set_up_log() -> None:
+    "The log of the node on stderr, and of nothing else: nothing of a header."
     warnings.simplefilter('ignore')
+    for library in map(logging.getLogger, ('pynetdicom', 'pydicom', 'highdicom')):
+        library.handlers, library.propagate = [logging.NullHandler()], False
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%Y-%m-%d %H:%M:%S'))
+    log.addHandler(shown)
+    log.setLevel(logging.INFO)
 
 # %% ../../nbs/clinic/09_node.ipynb #021ae245
 @contextmanager
@@ -533,7 +537,6 @@ def running(
     assessor: Assessor,
 ) -> Iterator[Node]:
     "A node at work; raises `NodeError` or `QueueError` where it cannot start."
-    be_quiet()
     with ExitStack() as stack:
         node = Node(config, assessor)
         stack.callback(node.queue.close)
@@ -553,6 +556,7 @@ def run_node(
     assessor: Assessor,
 ) -> None:
     "Work until SIGTERM or Ctrl+C."
+    set_up_log()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, lambda *_: stop.set())
     with running(config, assessor) as node:
