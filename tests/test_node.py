@@ -137,7 +137,7 @@ def test_there_and_back(setting, archive, assessor, hand, caplog):
         assert call(setting.port) == [SUCCESS]
         assert call(setting.port, sent, unfit) == [SUCCESS] * 2
         wait_for(lambda: done(node) and count(node.queue)['refused'])
-        assert not [*node.queue.files.iterdir()]
+        wait_for(lambda: not [*node.queue.files.iterdir()])
         said = setting.ask('/metrics') + setting.ask('/queue') + setting.ask('/healthz')
     [report], [picture] = archive.of('SR'), archive.of('OT')
     for result in (report, picture):
@@ -187,7 +187,8 @@ def test_what_is_left_out(setting, archive, assessor, hand):
         assert call(setting.port, picture) == [LEFT_OUT]
         assert sum(count(node.queue).values()) == 1
     with running(Setting(setting.file.parent, archive.port).config, Reader()) as node:  # as it is unless asked for
-        with pytest.raises(ValueError, match='No presentation context'): call(node.config.node.port, picture)
+        picture.Manufacturer, picture.Modality = 'another', 'DX'
+        assert call(node.config.node.port, picture, *archive.of('SR')) == [LEFT_OUT] * 2
 
 
 def test_who_may_not_call(setting, hand):
