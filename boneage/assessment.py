@@ -38,7 +38,7 @@ class Assessment:
     difference_months: float | None = None # bone age minus age
     standard_deviation_score: float | None = None # of the difference; None outside the reference of healthy children
     months_by_sex: dict[str, float] | None = None # of a child whose sex nobody says: as F and as M
-    sex_from: str = 'given' # or PatientSex, where the DICOM header said it
+    sex_from: str = 'given' # or PatientSex, where the DICOM header said it; empty where nothing says it
     age_from: str = '' # given, PatientBirthDate or PatientAge
     maturity: str = '' # delayed, within or advanced, at two standard deviations, or why there is no score; no diagnosis
     adult_height_cm: float | None = None # to expect, where the child's height was given; None where there is no table
@@ -50,7 +50,7 @@ class Assessment:
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.months_by_sex: return f'{self.file}: {self.reason}'
+        if self.months_by_sex: return f'{self.file}: {"; ".join(filter(None, (self.reason, self.note)))}'
         if self.bone_age_months is None: return f'{self.file}: not assessed: {self.reason}'
         return f'{self.file}: {"; ".join(_phrases(self, self.bone_age_months))}'
 
@@ -180,16 +180,16 @@ class Assessor(Reader):
         "Assess one radiograph and keep what it was made from; a refused one gives a reason, never an error."
         sex = parse_sex(sex) if sex is not None else None
         found, radiograph = Assessment(str(file), sex or '', False, '', None, None, self.model), None
+        if not sex: found = replace(found, sex_from='')
         try:
             radiograph = read_radiograph(file, width, height, frame, anyway)
-            known = sex or radiograph.patient.sex
-            if known: found = replace(found, **asdict(find_child(radiograph.patient, sex, age_months, anyway)))
+            found = replace(found, **asdict(find_child(radiograph.patient, sex, age_months, anyway)))
+            found = replace(found, note='; '.join(filter(None, (found.note, radiograph.note))))
             hand = self.register(radiograph.pixels)
-            if not known: return Examined(of_unknown_sex(found, self.read_both(hand)), radiograph, hand)
+            if not found.sex: return Examined(of_unknown_sex(found, self.read_both(hand)), radiograph, hand)
             months = self.read_bone_age(hand, found.sex)
         except Refusal as refusal: return Examined(replace(found, reason=str(refusal)), radiograph)
-        notes = '; '.join(filter(None, (found.note, radiograph.note)))
-        found = replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored, note=notes)
+        found = replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored)
         found = with_intervals(found, months, self.calibration, level)
         return Examined(conclude(found, height_cm), radiograph, hand)
 

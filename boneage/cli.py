@@ -231,8 +231,9 @@ def follow_child(
 ):
     "Put several radiographs of one child in order: pace, differences, healthy children."
     from boneage import TERMS
-    from boneage.clinic import batch as batches, follow
-    jobs = batches.find_jobs(inputs, sex or None, None, complain)
+    from boneage.clinic import follow
+    from boneage.clinic.batch import find_jobs
+    jobs = find_jobs(inputs, sex or None, None, complain)
     for written in filter(None, (out, report)): check_kept(written, [*map(Path, inputs), *(job.file for job in jobs)])
     assessor = load_assessor(weights)
     examined = [assessor.examine(job.file, job.sex, age_months=job.age_months) for job in jobs]
@@ -240,7 +241,7 @@ def follow_child(
         if not each.found.accepted: complain(each.found)
     course = follow.read_course(examined)
     for line in follow.in_words(course): say(line)
-    if out: batches.write_table([each.found for each in examined], out)
+    if out: follow.write_course(course, out)
     if report: report.write_text(follow.course_page(course), 'utf-8')
     complain(TERMS)
     if len(course) < len(examined): raise typer.Exit(1)

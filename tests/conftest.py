@@ -50,6 +50,19 @@ def browser():
         browser.close()
 
 
+@pytest.fixture
+def violations():
+    """What axe-core finds serious or critical on a page: which rule, where, and why."""
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe()
+
+    def find(page):
+        found = axe.run(page).response
+        assert len(found['passes']) > 10, 'axe has looked at the page'
+        return [(rule['id'], node['target'], node['failureSummary']) for rule in found['violations']
+                for node in rule['nodes'] if rule['impact'] in ('serious', 'critical')]
+    return find
+
+
 @pytest.fixture(scope='session')
 def assessor():
     """The shipped networks."""

@@ -23,6 +23,7 @@ from boneage.drawn.cohort import write_cohort, write_hand
 from boneage.interval import load_calibration
 from boneage.learn.scales import TINY
 from boneage.networks import WEIGHTS, WeightsError, open_weights
+from boneage.radiograph import SQUARE
 
 BONEAGE = Path(sys.executable).with_name('boneage')
 TERMS = 'boneage: For research and education only, no medical device.'
@@ -103,14 +104,44 @@ def test_follow(folder, boneage, tmp_path):
     status, out, err = boneage('follow', 'child.csv', '--out', 'course.csv', '--report', 'course.html')
     assert (status, err, len(out)) == (0, [TERMS], 4) and out[0].startswith('pace: ') and 'from 84 to 108' in out[1]
     page = Path('course.html').read_text()
-    assert page.count('<circle') == 3 and 'visits' not in page and len(pd.read_csv('course.csv')) == 3
+    assert page.count('<circle') == 3 and 'visits' not in page and out[0].split()[1] in page
+    table = pd.read_csv('course.csv')
+    assert list(table.age_months) == [84, 108, 132] and table.model.nunique() == 1 and table.pace.isna().sum() == 1
+    assert out[0].endswith(f' {table.pace[2]} months of bone age a year of life (give or take {table.pace_error[2]})')
     Path('child.csv').write_text(f'file,sex,age_months\n{rows}hand.png,M,90\n')
     status, _, err = boneage('follow', 'child.csv')
     assert status == 1 and 'one child' in err[-1]
     assert boneage('follow', 'child.csv', '--out', 'child.csv')[0] == 2
 
 
-def test_no_sex(folder, boneage, assessor):
+def test_follow_by_dates(folder, boneage):
+    """Of a table or of the studies; what is not one child's or in no order is one line."""
+    def visit(n, **tags):
+        px = cv2.imread(str(write_hand(f'visits/{n}.png', 84 + 24 * n, False, 3, 600)), 0)
+        ids = dict(StudyInstanceUID=f'1.2.{n}', SeriesInstanceUID=f'1.3.{n}', PatientID='4711', PatientSex='F')
+        return write_dicom(f'visits/{n}.dcm', px, **ids | dict(StudyDate=f'20{17 + 2 * n}0301') | tags)
+    born = dict(PatientBirthDate='20100301')
+    Path('visits').mkdir()
+    for n in range(3): visit(n, **born)
+    status, out, _ = boneage('follow', *(f'visits/{n}.dcm' for n in (2, 0, 1)))
+    assert status == 0 and 'from 84 to 108 months of age' in out[1] and 'from 108 to 132' in out[2]
+    Path('dates.csv').write_text('file,sex,birth date,date\n' + ''.join(
+        f'visits/{n}.png,F,2010-03-01,20{17 + 2 * n}-03-01\n' for n in (1, 2, 0)))
+    assert boneage('follow', 'dates.csv')[1] == out
+    for tags, why in ((dict(PatientSex='M'), 'a girl and another of a boy'), (dict(PatientID='2'), 'are of 2 patients'),
+                      (dict(PatientBirthDate='20110301'), 'name 2 birth dates'),
+                      (dict(StudyDate='20190301'), 'are both of 108 months; leave one'),
+                      (dict(PatientAge='005Y'), 'is not known (PatientBirthDate makes')):
+        visit(2, **born | tags)
+        status, _, err = boneage('follow', *(f'visits/{n}.dcm' for n in range(3)))
+        assert status == 1 and why in err[-1] and len(err) == 1, err
+    visit(2, **born)
+    Path('ages.csv').write_text('file,age\nvisits/0.dcm,120\nvisits/1.dcm,100\n')
+    status, _, err = boneage('follow', 'ages.csv')
+    assert status == 1 and 'in the other by StudyDate' in err[-1]
+
+
+def test_no_sex(folder, boneage, assessor, hand):
     """Nobody says it: both ages, no single one, no comparison."""
     status, out, err = boneage('assess', 'hand.png', '--age-months', '100')
     months = {sex: assessor.assess('hand.png', sex).bone_age_months for sex in 'FM'}
@@ -118,6 +149,11 @@ def test_no_sex(folder, boneage, assessor):
     assert f'as a girl {months["F"]} months, as a boy {months["M"]} months' in out[0]
     found = json.loads(boneage('assess', 'hand.png', '--json')[1][0])
     assert (found['months_by_sex'], found['bone_age_months'], found['accepted']) == (months, None, False)
+    assert (found['sex'], found['sex_from']) == ('', '')
+    assert 'adult' in boneage('assess', 'hand.png', '--age-months', '300')[2][0], 'an adult has no two ages either'
+    side = max(hand.picture.shape)
+    cv2.imwrite('square.png', np.pad(hand.picture, [(0, side - n) for n in hand.picture.shape]))
+    for sex in ((), ('--sex', 'F')): assert SQUARE in boneage('assess', 'square.png', *sex)[1][0]
 
 
 def test_adult_height(folder, boneage):

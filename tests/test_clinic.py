@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boneage.assessment import Assessment, of_unknown_sex
+from boneage.clinic import follow
 from boneage.clinic.batch import BatchError, Job, as_row, assess_batch, columns, find_jobs
 from boneage.clinic.dicom import POINTED_AT, draw_result, read_report, result_lines, write_capture, write_report
 from boneage.clinic.report import Case, draw_maps, make_case, report_page, tint
@@ -175,6 +176,17 @@ def test_a_column_that_is_not_understood_is_named(tmp_path):
     with pytest.warns(UserWarning, match='Geschlecht'): find_jobs([tmp_path/'who.csv'], 'F')
 
 
+def test_two_dates_are_an_age(tmp_path):
+    """Of birth and of the exposure; one alone is of no use, and named."""
+    (tmp_path/'who.csv').write_text('file,Date of birth,Study date\na.png,2010-03-01,20200301\nb.png,,2020-03-01\n')
+    said = []
+    assert find_jobs([tmp_path/'who.csv'], 'F', 7, said.append) == [Job(tmp_path/'a.png', 'F', 120),
+                                                                   Job(tmp_path/'b.png', 'F', 7)] and not said
+    (tmp_path/'who.csv').write_text('file,date\na.png,yesterday\n')
+    assert find_jobs([tmp_path/'who.csv'], 'F', warn=said.append) == [Job(tmp_path/'a.png', 'F')]
+    assert said[0].endswith("column 'date'")
+
+
 @pytest.mark.parametrize('text, why', [
     ('', 'no column file'), ('\n;;\n', 'no column file'), ('sep=;\n', 'no column file'), ('file\n', 'no rows'),
     ('name,sex\na.png,F\n', 'has no column file'), ('sep=;\nfile,sex\na.png,F\n', 'has no column file'),
@@ -189,6 +201,9 @@ def test_a_column_that_is_not_understood_is_named(tmp_path):
     ('file,male,sex\na.png,1,M\n', "two columns for sex, 'male' and 'sex'"),
     ('file,path,sex\na.png,a.png,F\n', "two columns for file, 'file' and 'path'"),
     ('file,age,age_months\na.png,1,1\n', "two columns for age_months, 'age' and 'age_months'"),
+    ('file,date,birth date\na.png,2020-03-01,1.3.2010\n', "line 2: '1.3.2010' is not a date"),
+    ('file,date,birth date\na.png,2010-03-01,2020-03-01\n', 'line 2: the exposure of 2010-03-01 is before the birth'),
+    ('file,date,birth date,age\na.png,2020-03-01,2010-03-01,8\n', 'line 2: its dates make 120 months and its age is 8'),
     ('file,sex\n"a.png,F\nb.png,M\n', 'cannot be read')])
 def test_a_wrong_table_of_children(tmp_path, text, why):
     (tmp_path/'who.csv').write_text(text)
@@ -332,6 +347,26 @@ def test_page(assessor, examined, tmp_path):
     assert '<b>' not in report_page([odd])
 
 
+@pytest.mark.parametrize('scheme, width', [('light', 1300), ('dark', 400)])
+def test_a_report_for_everyone(assessor, examined, browser, violations, tmp_path, scheme, width):
+    """Accepted, refused, of unknown sex, a course: no serious violation, nothing wider than the window, one title."""
+    found = replace(examined.found, adult_height='adult height 170 cm', note='PatientSex M does not count')
+    unknown = replace(examined, found=of_unknown_sex(replace(refused_of(found), sex=''), dict(F=98.4, M=112.)))
+    cases = [make_case(assessor, each) for each in (replace(examined, found=found), unknown)]
+    cases.append(Case('x', refused_of(found), {}, {}))
+    course = [follow.Reading(age, age - 9, 15, 'F') for age in (96, 108, 132)]
+    page = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
+    for name, text in dict(report=report_page(cases), course=follow.course_page(course)).items():
+        (tmp_path/f'{name}.html').write_text(text, 'utf-8')
+        page.goto((tmp_path/f'{name}.html').as_uri())
+        assert not violations(page)
+        assert page.evaluate('document.scrollingElement.scrollWidth <= innerWidth')
+        assert page.locator('h1').all_inner_texts() == ['Bone age'] and page.locator('main').count() == 1
+        page.screenshot(path=str(tmp_path/f'{name}.png'), full_page=True)
+    both = report_page(cases)
+    assert 'as a girl 98.4 months' in both and 'as a boy 112.0 months' in both and both.count('Not assessed') == 1
+
+
 def test_maps_are_of_the_hand(assessor, examined):
     """Some places are red or blue, black film outside of the hand hardly; the same hand gives the same picture."""
     canvas = examined.hand.canvas
@@ -440,6 +475,22 @@ def test_no_word_of_a_picture_is_cut_off(examined):
     assert page[-20:].max() == page[:, -4:].max() == page[:, :610].max() == 0
     empty = draw_result(np.zeros((260, 200), np.uint8), lines[:-1])
     assert (page != empty).any(), 'the terms are on it'
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('said, sex', [('FEMALE', 'F'), (' female', 'F'), ('f ', 'F'), ('Male', 'M'), ('O', ''),
+                                       ('', '')])
+def test_patient_sex_as_programs_write_it(assessor, hand, tmp_path, said, sex):
+    """Read as what it obviously means, written as the standard has it."""
+    file = write_dicom(tmp_path/'a.dcm', hand.picture, StudyInstanceUID='1.2.4', SeriesInstanceUID='1.2.5',
+                       PatientSex=said)
+    examined = assessor.examine(file)
+    found = examined.found
+    assert (found.sex, found.sex_from, found.accepted) == (sex, 'PatientSex' if sex else '', bool(sex))
+    assert found.accepted or set(found.months_by_sex) == {'F', 'M'}
+    write_both(examined, tmp_path)
+    for name in ('r.dcm', 'p.dcm'): assert pydicom.dcmread(tmp_path/name).PatientSex == (sex or said)
+    if sex: assert 'says sex' in assessor.assess(file, 'FM'[sex == 'F']).reason
 
 
 @pytest.mark.parametrize('missing', POINTED_AT)

@@ -10,11 +10,13 @@ from pathlib import Path
 import cv2
 import httpx
 import pytest
+from conftest import write_dicom
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from boneage.assessment import Assessment
 from boneage.clinic.serve import add_service
+from boneage.drawn.cohort import write_hand
 
 pytestmark = pytest.mark.xdist_group('serve')  # one server
 
@@ -54,18 +56,67 @@ def test_page(server, browser, hand, tmp_path):
     page.get_by_label('boy' if hand.male else 'girl').check()
     page.get_by_text('notes').first.wait_for(timeout=20_000)
     page.get_by_role('button', name='Assess').click()
-    answer = page.get_by_label('Bone age', exact=True)
+    answer = page.get_by_label('In short')
     for _ in range(120):
         if 'notes.txt' in (said := answer.input_value()): break
         page.wait_for_timeout(250)
     assert 'hand.png: ' in said and ' months (' in said and 'notes.txt: not assessed: is not a picture' in said
     assert 'beside the age' not in said
-    report = page.frame_locator('iframe[title=report]').locator('body')
-    assert 'Not assessed' in report.inner_text() and 'occlusion maps' in report.inner_text()
+    report = page.locator('.report')
+    assert 'Not assessed' in report.inner_text() and 'What the age rests on' in report.inner_text()
     assert report.locator('img').evaluate_all('found => found.map(img => img.naturalWidth > 200)') == [True] * 3
-    page.get_by_text('bone_age_report').first.wait_for(timeout=20_000)
+    with page.expect_download() as kept: page.get_by_role('button', name='Keep this report').click()
+    assert kept.value.suggested_filename == 'bone_age_report.html'
     assert all(url.startswith((server, 'data:', 'blob:', 'about:')) for url in asked), asked
     assert not wrong, wrong
+    page.screenshot(path=str(tmp_path/'page.png'), full_page=True)
+
+
+def go_to(page, name, steps=40):
+    """Walk with the tabulator to what has this name."""
+    for _ in range(steps):
+        page.keyboard.press('Tab')
+        says = page.evaluate('(document.activeElement.ariaLabel || document.activeElement.innerText || "") + '
+                             '[...(document.activeElement.labels || [])].map(label => label.innerText)')
+        if name in says: return
+    pytest.fail(f'{name} is not reached by the keyboard')
+
+
+@pytest.mark.parametrize('scheme, width', [('light', 1300), ('dark', 400)])
+def test_page_for_everyone(server, browser, violations, tmp_path, scheme, width):
+    """Empty, with an error, with one child's course and what was refused: no serious violation, nothing cut off."""
+    for n in range(2):
+        px = cv2.imread(str(write_hand(tmp_path/f'{n}.png', 96 + 24 * n, False, 3, 600)), 0)
+        write_dicom(tmp_path/f'{n}.dcm', px, PatientID='4711', PatientSex='F', PatientBirthDate='20100301',
+                    StudyDate=f'20{18 + 2 * n}0301')
+    (tmp_path/'notes.txt').write_text('no picture')
+    page = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
+    page.goto(server)
+    page.get_by_role('button', name='Assess').wait_for(timeout=30_000)
+    assert not violations(page)
+    page.locator('input[type=file]').first.set_input_files([tmp_path/name for name in ('0.dcm', '1.dcm', 'notes.txt')])
+    page.get_by_text('notes').first.wait_for(timeout=20_000)
+    page.evaluate('document.activeElement.blur()')
+    go_to(page, 'as the DICOM file says')
+    go_to(page, 'Age in months')
+    go_to(page, 'Height in cm')
+    page.keyboard.type('140')
+    go_to(page, 'Assess')
+    page.keyboard.press('Enter')
+    answer = page.get_by_label('In short')
+    page.wait_for_function('field => field.value.includes("give that one alone")', arg=answer.element_handle())
+    assert not violations(page)
+    page.get_by_label('Height in cm').fill('')
+    page.get_by_role('button', name='Assess').click()
+    page.get_by_role('heading', name='Over the years: a girl').wait_for(timeout=60_000)
+    page.wait_for_timeout(500)
+    said = answer.input_value()
+    assert 'pace: ' in said and 'notes.txt: not assessed' in said and str(tmp_path) not in said
+    assert not violations(page)
+    assert page.locator('h1').all_inner_texts() == ['Bone age']
+    cut = page.evaluate('''[...document.querySelectorAll('.report :is(img, svg, td, figcaption, h2, p)')].filter(
+        each => each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80))''')
+    assert not cut and page.evaluate('document.scrollingElement.scrollWidth <= innerWidth'), cut
     page.screenshot(path=str(tmp_path/'page.png'), full_page=True)
 
 

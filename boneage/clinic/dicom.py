@@ -24,7 +24,7 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import PersonName
 import boneage
 from ..assessment import Assessment
-from ..child import SEX_NAMES, in_years
+from ..child import SEX_NAMES, in_years, read_patient
 from ..radiograph import PictureError
 
 # %% ../../nbs/clinic/03_dicom.ipynb #7457b523
@@ -46,6 +46,7 @@ def to_point_at(
     for key in _NAMED:
         value = header.get(key)
         setattr(header, key, str(value) if isinstance(value, PersonName) else value)
+    if str(header.PatientSex or '').strip() != 'O': header.PatientSex = read_patient(header).sex # FEMALE is no code
     header.SpecificCharacterSet = 'ISO_IR 192' # UTF-8, whatever the radiograph's names were written in
     return header
 

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['ONE_AT_A_TIME', 'MOST_WAITING', 'RETRY', 'MOST_BYTES', 'THIS_MACHINE', 'UPLOADS', 'add_service', 'LimitBody',
-           'assess_files', 'build_page', 'make_app', 'sweep', 'serve']
+           'parse_height', 'assess_files', 'build_page', 'make_app', 'sweep', 'serve']
 
 # %% ../../nbs/clinic/04_serve.ipynb #ce9d0b0b
-import html, os, shutil, tempfile
+import os, shutil, tempfile
 from contextlib import contextmanager
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -18,9 +18,11 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
 from fastapi.responses import PlainTextResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from .. import TERMS, __version__
-from ..assessment import Assessment, Assessor
+from ..assessment import Assessment, Assessor, Examined
 from .batch import parse_age
-from .report import Case, make_case, report_page
+from .follow import FollowError, course_part, in_words, patient_of, read_course
+from .report import PART_STYLE, make_case, report_part, whole_page
+from ..reference import HEIGHTS
 
 # %% ../../nbs/clinic/04_serve.ipynb #71f2afd5
 ONE_AT_A_TIME = Lock() # held while a radiograph is looked at
@@ -103,13 +105,6 @@ class LimitBody:
                 answer = PlainTextResponse(f'more than {self.most >> 20} MB; send one radiograph\n', 413)
         await answer(scope, receive, send)
 
-# %% ../../nbs/clinic/04_serve.ipynb #b2775615
-def _show(page: str, cases: int = 1) -> str: # HTML
-    "A page of some cases, whole, in a frame of another."
-    style = f'width: 100%; height: {12 + 78 * cases}rem; border: 0'
-    page = page.replace('<h1>Bone age</h1>', '') # this page has it already
-    return f'<iframe title="report" srcdoc="{html.escape(page)}" style="{style}" sandbox></iframe>'
-
 # %% ../../nbs/clinic/04_serve.ipynb #80541080
 def _keep(page: str, folder: str | Path) -> str: # path
     "A page as a file of its own name, in a folder of its own, to be downloaded."
@@ -117,12 +112,37 @@ def _keep(page: str, folder: str | Path) -> str: # path
     report.write_text(page, encoding='utf-8')
     return str(report)
 
-# %% ../../nbs/clinic/04_serve.ipynb #c7c268fa
-def _look_at(assessor: Assessor, file: str, sex: str | None, age_months: float | None) -> tuple[Assessment, Case]:
-    "Assess a file for the page: the assessment, under the file's name, and its part of the report."
-    with ONE_AT_A_TIME:
-        examined = assessor.examine(file, sex, age_months=age_months)
-        return replace(examined.found, file=Path(file).name), make_case(assessor, examined)
+# %% ../../nbs/clinic/04_serve.ipynb #be8725ed
+def parse_height(
+    text: str, # cm, or nothing
+    files: int, # that it is given for
+) -> float | None: # cm
+    "The height of a child as people write it; raises `ValueError` for what is none, or belongs to several."
+    if not (text := text.strip()): return None
+    if files > 1: raise ValueError('a height belongs to one radiograph; give that one alone')
+    try: height = float(text)
+    except ValueError: height = 0
+    if HEIGHTS[0] <= height <= HEIGHTS[1]: return height
+    raise ValueError(f'{text!r} is not the height of a child; give centimetres')
+
+def _show(parts: Iterable[str]) -> str: # HTML
+    "Some parts of a report as a part of the page."
+    return f'<div class="report">{"".join(parts)}</div>'
+
+def _by_name(words: str, files: Iterable[str]) -> str:
+    "Some words with files by their names, not by where they lie."
+    for file in files: words = words.replace(file, Path(file).name)
+    return words
+
+# %% ../../nbs/clinic/04_serve.ipynb #1c1786c0
+def _course_of(examined: Sequence[Examined]) -> tuple[list[str], list[str]]: # in words; drawn
+    "The course of one child, where several radiographs are of one; nothing where they are not."
+    accepted = [each for each in examined if each.found.accepted]
+    children = {patient_of(each) for each in accepted}
+    if len(accepted) < 2 or len(children) > 1 or '' in children: return [], []
+    try: course = read_course(accepted)
+    except FollowError as error: return [f'no course is drawn: {error}'], []
+    return in_words(course), [course_part(course)]
 
 # %% ../../nbs/clinic/04_serve.ipynb #c652fa09
 def assess_files(
@@ -130,17 +150,32 @@ def assess_files(
     files: list[str] | None, # paths
     sex: str | None, # F, M or empty: what the DICOM header says
     age: str, # months; empty: what the DICOM header says
+    height: str, # of the child of a single radiograph, cm; empty: no adult height
     folder: str | Path, # gets the report
+    progress: Callable[[int, int], None] = lambda done, total: None, # called with files done and files in all
 ) -> tuple[str, str, str | None]: # a line for each file; the report to look at; its path
     "Assess what was dropped on the page."
     if not files: return 'No file yet: drop a hand radiograph on the field.', '', None
-    try: age_months = parse_age(age)
+    try: age_months, height_cm = parse_age(age), parse_height(height, len(files))
     except ValueError as error: return str(error), '', None
-    found, cases = zip(*(_look_at(assessor, file, sex or None, age_months) for file in files))
-    page = report_page(cases)
-    return '\n'.join(map(str, found)), _show(page, len(cases)), _keep(page, folder)
+    examined, cases = [], []
+    for n, file in enumerate(files):
+        progress(n, len(files))
+        with ONE_AT_A_TIME:
+            examined.append(assessor.examine(file, sex or None, age_months=age_months, height_cm=height_cm))
+            cases.append(make_case(assessor, examined[-1]))
+    words, course = _course_of(examined)
+    lines = [*(str(each.found) for each in examined), *words]
+    parts = [*course, report_part(cases)]
+    return _by_name('\n'.join(lines), files), _show(parts), _keep(whole_page(*parts), folder)
 
 # %% ../../nbs/clinic/04_serve.ipynb #11ba3be3
+_CSS = '''
+.gradio-container button[aria-label="common.upload"] { display: none } /* a field within a button, without a name */
+.gradio-container .report :is(table, th, td) { border: 0 !important; padding: .1rem 1rem .1rem 0 }
+.gradio-container .report th { font-weight: normal }
+'''
+
 def build_page(
     assessor: Assessor,
     folder: str | Path, # for reports
@@ -154,12 +189,19 @@ def build_page(
                 files = gr.File(file_count='multiple', label='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM')
                 sex = gr.Radio([('girl', 'F'), ('boy', 'M'), ('as the DICOM file says', '')], value='', label='Sex')
                 age = gr.Textbox(label='Age in months, to compare with')
+                height = gr.Textbox(label='Height in cm, for the adult height to expect')
                 button = gr.Button('Assess', variant='primary')
             with gr.Column(scale=2):
-                lines = gr.Textbox(label='Bone age', lines=2)
-                shown, report = gr.HTML(), gr.File(label='Report to keep')
-        def answer(files, sex, age): return assess_files(assessor, files, sex, age, folder)
-        button.click(answer, [files, sex, age], [lines, shown, report], concurrency_limit=1, api_visibility='private')
+                lines = gr.Textbox(label='In short', lines=2)
+                report = gr.DownloadButton('Keep this report', visible=False)
+                shown = gr.HTML()
+
+        def answer(files, sex, age, height, progress=gr.Progress()):
+            def say(done, total): progress((done, total), desc='reading', unit='radiographs')
+            words, part, kept = assess_files(assessor, files, sex, age, height, folder, say)
+            return words, part, gr.DownloadButton(value=kept, visible=kept is not None)
+        button.click(answer, [files, sex, age, height], [lines, shown, report], concurrency_limit=1,
+                     api_visibility='private', show_progress_on=[lines])
     return page
 
 # %% ../../nbs/clinic/04_serve.ipynb #5e06b090
@@ -178,8 +220,12 @@ def make_app(
     app.add_middleware(LimitBody)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*THIS_MACHINE, *names], www_redirect=False)
     theme = gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
+    theme.set(button_primary_background_fill='*primary_700', button_primary_background_fill_dark='*primary_700',
+              button_primary_background_fill_hover='*primary_800', link_text_color_dark='*secondary_300',
+              button_primary_background_fill_hover_dark='*primary_800', body_text_color_subdued='*neutral_600',
+              body_text_color_subdued_dark='*neutral_300') # what can be read on its ground by weak eyes
     return gr.mount_gradio_app(app, build_page(assessor, folder), path='/', theme=theme, max_file_size=MOST_BYTES,
-                               footer_links=[], ssr_mode=False, allowed_paths=[str(folder)], show_error=True)
+                               footer_links=[], ssr_mode=False, css=PART_STYLE + _CSS, allowed_paths=[str(folder)], show_error=True)
 
 # %% ../../nbs/clinic/04_serve.ipynb #7acf6e5d
 UPLOADS = 'boneage-serve-' # the folder of a server: this, its process, something random
