@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -332,6 +333,32 @@ def test_two_nodes(setting, assessor, capsys):
         setting.file.write_text(text)
         done = subprocess.run([BONEAGE, 'node', setting.file], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and 'cannot be listened to' in done.stderr.splitlines()[-1]
+
+
+def test_results_that_are_gone_or_damaged(setting, archive, assessor, hand):
+    """What is gone is read again; what is damaged is tried again and given up in the end, and the next is sent."""
+    archive.stop()
+    with running(setting.config, assessor) as node:
+        assert call(setting.port, *(radiograph(hand.picture, n) for n in range(3))) == [SUCCESS] * 3
+        wait_for(lambda: count(node.queue)['read'] == 3)
+    first, second = (folder for folder, in sqlite3.connect(setting.folder/'queue.sqlite').execute(
+        'SELECT folder FROM jobs WHERE n < 3 ORDER BY n'))
+    for path in (setting.folder/'radiographs'/first).glob('result_*'): path.unlink()
+    for path in (setting.folder/'radiographs'/second).glob('result_*'): path.write_bytes(b'damaged')
+    archive.start()
+    with running(setting.config, assessor) as node:
+        wait_for(lambda: done(node) == 2)
+        node.queue.do('UPDATE jobs SET received = received - 73 * 3600, due = 0')
+        wait_for(lambda: count(node.queue)['failed'] == 1)
+    assert len(archive.of('SR')) == 2
+
+
+def test_an_archive_that_has_no_address(setting, assessor, hand):
+    setting.file.write_text(setting.file.read_text().replace('"127.0.0.1"', '"archive.invalid"'))
+    with running(setting.config, assessor) as node:
+        assert call(setting.port, radiograph(hand.picture)) == [SUCCESS]
+        wait_for(lambda: node.failures)
+        assert count(node.queue)['read'] == 1
 
 
 def test_a_queue_that_is_damaged(tmp_path):

@@ -8,8 +8,9 @@ __all__ = ['TABLES', 'RULES', 'HANDSHAKE', 'RADIOGRAPHS', 'HEADER', 'log', 'COUN
            'PLAIN', 'Here', 'Archive', 'Wanted', 'Status', 'Tls', 'Config', 'ConfigError', 'read_config', 'tls_context',
            'unwanted', 'read_head', 'Node', 'receive', 'disk_fault', 'readable_syntaxes', 'storage_provider',
            'limit_object', 'listen', 'stored_header', 'write_results', 'read_one', 'examine', 'end', 'ArchiveAway',
-           'ArchiveRefuses', 'storage_user', 'send', 'send_one', 'put_off', 'work_once', 'work', 'metrics',
-           'ended_badly', 'answer', 'status_server', 'NodeError', 'set_up_log', 'listening', 'running', 'run_node']
+           'ArchiveRefuses', 'storage_user', 'send', 'send_one', 'is_given_up', 'put_off', 'work_once', 'try_again',
+           'work', 'metrics', 'ended_badly', 'answer', 'status_server', 'NodeError', 'set_up_log', 'listening',
+           'running', 'run_node']
 
 # %% ../../nbs/clinic/09_node.ipynb #e1243c5f
 import json, logging, signal, sqlite3, ssl, threading, time, tomllib, warnings, zlib
@@ -223,6 +224,7 @@ class Node:
     def __init__(self, config: Config, assessor: Assessor):
         self.config, self.assessor, self.queue = config, assessor, Queue(config.queue)
         self.counts: Counter = Counter(dict.fromkeys(COUNTED, 0)) # since it was started
+        self.tls = tls_context(config.tls, server=False) if config.tls else None # for the archive
         self.stopping, self.news = threading.Event(), threading.Event()
         self.failures = 0 # in a row, to reach the archive
         self.sends_from = 0. # seconds since 1970
@@ -322,7 +324,7 @@ def listen(
         return receive(event, node)
     def rejected(event):
         node.counts['callers_rejected'] += 1
-        log.warning('a caller was rejected: its AE title is not in node.callers, or it calls another one')
+        log.warning('a caller was rejected: its title is not in node.callers, it calls another, or %d call already', MOST_CALLERS)
     ae, where = storage_provider(node.config), (node.config.node.host, node.config.node.port)
     tls = tls_context(node.config.tls, server=True) if node.config.tls else None
     ae.start_server(where, block=False, ssl_context=tls, evt_handlers=[
@@ -365,11 +367,6 @@ def read_one(
     begin(node.queue, job)
     try: state, reason = examine(node, job)
     except PictureError as error: state, reason = 'refused', UNFIT if error.__cause__ else str(error)
-    except Exception as error: # whatever it is, the others are read
-        why = disk_fault(error) if isinstance(error, OSError) else f'an error of the program, {type(error).__name__}'
-        if move(node.queue, job, 'waiting', why, pause_after(job.tries + 1)):
-            log.error('radiograph %d: not read, is tried again: %s', job.n, why)
-        return
     end(node, job, state, reason)
 
 def examine(node: Node, job: Job) -> tuple[str, str]: # the state that it comes to; why it was refused
@@ -401,11 +398,13 @@ def storage_user(config: Config, results: Iterable[Dataset]) -> AE:
 def send(
     files: list[Path], # results
     config: Config,
+    tls: ssl.SSLContext | None = None, # of `tls_context`
 ) -> None:
     "Send results to the archive; raises `ArchiveAway` or `ArchiveRefuses`."
     results, to = [dcmread(file) for file in files], config.archive
-    tls = (tls_context(config.tls, server=False), to.host) if config.tls else None
-    link = storage_user(config, results).associate(to.host, to.port, ae_title=to.ae_title, tls_args=tls)
+    secured = (tls, to.host) if tls else None
+    try: link = storage_user(config, results).associate(to.host, to.port, ae_title=to.ae_title, tls_args=secured)
+    except OSError as error: raise ArchiveAway('cannot be found by its name') from error
     if not link.is_established: raise ArchiveAway('cannot be reached, or rejects the node')
     try:
         for result in results:
@@ -422,18 +421,25 @@ def send_one(
     job: Job, # that is read; its reason is that of its refusal
 ) -> None:
     "Send the results of a radiograph, or put them off."
+    if not job.results: # somebody has removed them
+        move(node.queue, job, 'waiting')
+        return
     begin(node.queue, job)
-    try: send(job.results, node.config)
+    try: send(job.results, node.config, node.tls)
     except (ArchiveAway, ArchiveRefuses) as error: put_off(node, job, error)
     else:
         node.failures, node.sends_from = 0, 0
         node.counts['sent'] += len(job.results)
         end(node, job, 'refused' if job.reason else 'done', job.reason)
 
+def is_given_up(node: Node, job: Job) -> bool:
+    "Whether a radiograph has waited for as long as it may."
+    return time.time() - job.received > 3600 * node.config.archive.give_up_hours
+
 def put_off(node: Node, job: Job, error: ArchiveAway | ArchiveRefuses) -> None:
     "Try again later to send results, or give up."
     node.counts['archive_failures'] += 1
-    if time.time() - job.received > 3600 * node.config.archive.give_up_hours:
+    if is_given_up(node, job):
         end(node, job, 'failed', f'the archive {error}')
         return
     pause = pause_after(job.tries + 1)
@@ -450,8 +456,18 @@ def work_once(
     "Read or send the first radiograph that is due."
     states = OPEN if time.time() >= node.sends_from else OPEN[:1]
     job = next_job(node.queue, states)
-    if job: (read_one if job.state == 'waiting' else send_one)(node, job)
-    return job is not None
+    if job is None: return False
+    try: (read_one if job.state == 'waiting' else send_one)(node, job)
+    except Exception as error: try_again(node, job, error)
+    return True
+
+def try_again(node: Node, job: Job, error: Exception) -> None:
+    "Put a job off after an error that nobody foresaw, or give it up."
+    known = isinstance(error, (OSError, sqlite3.Error))
+    why = disk_fault(error) if known else f'an error of the program, {type(error).__name__}'
+    log.error('radiograph %d: %s; it is tried again', job.n, why)
+    if job.state == 'read' and is_given_up(node, job): end(node, job, 'failed', why)
+    else: move(node.queue, job, job.state, job.reason if job.state == 'read' else why, pause_after(job.tries + 1))
 
 def work(
     node: Node,
