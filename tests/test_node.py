@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -415,8 +416,9 @@ def certificates(tmp_path):
     return tmp_path
 
 
-def test_tls(certificates, assessor, hand):
-    """Both ways, with certificates on both sides; not in the clear, not with a stranger's."""
+def test_tls(certificates, assessor, hand, monkeypatch):
+    """Both ways, with certificates on both sides; not in the clear, not with a stranger's; who is silent is let go."""
+    monkeypatch.setattr(nodes, 'HANDSHAKE', .5)
     def context(name, purpose):
         made = ssl.create_default_context(purpose, cafile=certificates/'ca.pem')
         made.load_cert_chain(certificates/f'{name}.pem', certificates/f'{name}.key')
@@ -431,8 +433,10 @@ def test_tls(certificates, assessor, hand):
         stranger = context('stranger', ssl.Purpose.SERVER_AUTH), '127.0.0.1'
         assert call(setting.port, tls=stranger) is None
         known = context('archive', ssl.Purpose.SERVER_AUTH), '127.0.0.1'
+        silent = socket.create_connection(('127.0.0.1', setting.port))
         assert call(setting.port, radiograph(hand.picture), tls=known) == [SUCCESS]
         wait_for(lambda: done(node))
+        silent.close()
     archive.stop()
     assert len(archive.objects) == 2
 
