@@ -45,6 +45,20 @@ def test_a_batch_is_light(hand, tmp_path):
     assert (tmp_path/'ages.csv').is_file() and not HEAVY & loaded
 
 
+def test_a_report_is_explained_without_learning(hand, tmp_path):
+    """The ages of the regions and the occlusion maps, where no library of learning can be imported at all."""
+    cv2.imwrite(str(tmp_path/'hand.png'), hand.picture)
+    command = ['assess', str(tmp_path/'hand.png'), '--sex', 'F', '--report', str(tmp_path/'report.html')]
+    missing = ''.join(f'sys.modules[{name!r}] = None\n' for name in sorted(HEAVY) if 'boneage' not in name)
+    done = subprocess.run([sys.executable, '-c', f'import sys\n{missing}from boneage.cli import main\n'
+                                                 f'assert main({command!r}) == 0\n'
+                                                 'assert not {"boneage.learn", "boneage.drawn"} & set(sys.modules)'],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path/'report.html').read_text()
+    assert all(f'region {name} alone' in page for name in 'ABC') and 'alt="occlusion maps"' in page
+
+
 def test_help_is_at_once():
     """What a mistyped option costs: nothing of reading is loaded."""
     loaded = loaded_by('from boneage.cli import main; main(["assess", "--help"])')

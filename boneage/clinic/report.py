@@ -82,7 +82,8 @@ def _draw_scale(most: float, height: int) -> np.ndarray: # (height, 130, 3), uin
     page = np.zeros((height, 130, 3), np.uint8)
     months = np.linspace(most, -most, height - 40)[:, None].repeat(16, 1)
     page[20:-20, 12:28] = tint(np.full(months.shape, 110, np.uint8), months, most)
-    for text, y in ((f'{most:+g}', 36), ('0', height // 2 - 6), ('months', height // 2 + 24), (f'{-most:+g}', height - 22)):
+    middle = height // 2
+    for text, y in ((f'{most:+g}', 36), ('0', middle - 6), ('months', middle + 24), (f'{-most:+g}', height - 22)):
         _write(page, text, (36, y), size=.9) # to be read on a telephone as well
     return page
 
@@ -243,10 +244,12 @@ _SECTION = '''
 {% if found.mirrored %}{% call row('note') %}a right hand, or flipped{% endcall %}{% endif %}</table>
 {% else %}<h2>{% for sex, months in (found.months_by_sex or {}).items() %}
 as a {{ SEX_NAMES[sex] }} {{ months }} months{{ ', ' if not loop.last }}{% else %}Not assessed{% endfor %}</h2>
-<p>{{ 'Nothing says the sex; give it.' if found.months_by_sex else found.reason }}</p>{% if found.note %}<p>{{ found.note }}</p>{% endif %}{% endif %}
+<p>{{ 'Nothing says the sex; give it.' if found.months_by_sex else found.reason }}</p>
+{% if found.note %}<p>{{ found.note }}</p>{% endif %}{% endif %}
 </div>{% for shows, picture in case.pictures.items() %}
 <figure{% if picture.shape[1] > 1.5 * picture.shape[0] %} class="wide"{% endif %}>
-<img alt="{{ shows }}" src="{{ picture|jpeg }}"><figcaption>{{ CAPTIONS.get(shows, shows) }}</figcaption></figure>{% endfor %}</section>
+<img alt="{{ shows }}" src="{{ picture|jpeg }}">
+<figcaption>{{ CAPTIONS.get(shows, shows) }}</figcaption></figure>{% endfor %}</section>
 '''
 
 # %% ../../nbs/clinic/02_report.ipynb #9ac76d53

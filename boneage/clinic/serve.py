@@ -172,7 +172,7 @@ def assess_files(
 # %% ../../nbs/clinic/04_serve.ipynb #11ba3be3
 _CSS = '''
 .gradio-container button[aria-label="common.upload"] { display: none } /* a field within a button, without a name */
-.gradio-container .report :is(table, th, td) { border: 0 !important; padding: .1rem 1rem .1rem 0 }
+.gradio-container .report :is(table, tr, th, td) { border: 0 !important; padding: .1rem 1rem .1rem 0 }
 .gradio-container .report th { font-weight: normal }
 '''
 
@@ -192,7 +192,7 @@ def build_page(
                 height = gr.Textbox(label='Height in cm, for the adult height to expect')
                 button = gr.Button('Assess', variant='primary')
             with gr.Column(scale=2):
-                lines = gr.Textbox(label='In short', lines=2)
+                lines = gr.Textbox(label='In short', lines=2, max_lines=500)
                 report = gr.DownloadButton('Keep this report', visible=False)
                 shown = gr.HTML()
 
@@ -225,7 +225,8 @@ def make_app(
               button_primary_background_fill_hover_dark='*primary_800', body_text_color_subdued='*neutral_600',
               body_text_color_subdued_dark='*neutral_300') # what can be read on its ground by weak eyes
     return gr.mount_gradio_app(app, build_page(assessor, folder), path='/', theme=theme, max_file_size=MOST_BYTES,
-                               footer_links=[], ssr_mode=False, css=PART_STYLE + _CSS, allowed_paths=[str(folder)], show_error=True)
+                               css=PART_STYLE + _CSS, footer_links=[], ssr_mode=False, allowed_paths=[str(folder)],
+                               show_error=True)
 
 # %% ../../nbs/clinic/04_serve.ipynb #7acf6e5d
 UPLOADS = 'boneage-serve-' # the folder of a server: this, its process, something random
