@@ -336,6 +336,23 @@ def test_two_nodes(setting, assessor, capsys):
         assert done.returncode == 1 and 'cannot be listened to' in done.stderr.splitlines()[-1]
 
 
+def test_no_room_for_results(setting, archive, assessor, hand, monkeypatch):
+    """As often as it may be: a full disk is no fault of the radiograph, and ends neither it nor the node."""
+    with running(setting.config, assessor) as node:
+        with monkeypatch.context() as patch:
+            def full(path): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            patch.setattr(nodes, 'sync', full)
+            assert call(setting.port, radiograph(hand.picture)) == [SUCCESS]
+            for _ in range(nodes.READS + 1):
+                wait_for(lambda: node.queue.do("SELECT 1 FROM jobs WHERE reason LIKE '%No space%' AND due > 0"))
+                node.queue.do("UPDATE jobs SET due = 0, reason = ''")
+                node.news.set()
+            assert count(node.queue)['waiting'] == 1
+        node.queue.do('UPDATE jobs SET due = 0')
+        wait_for(lambda: done(node))
+    assert len(archive.objects) == 2
+
+
 def test_results_that_are_gone_or_damaged(setting, archive, assessor, hand):
     """What is gone is read again; what is damaged is tried again and given up in the end, and the next is sent."""
     archive.stop()

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['TABLES', 'RULES', 'HANDSHAKE', 'RADIOGRAPHS', 'HEADER', 'log', 'COUNTED', 'SUCCESS', 'LEFT_OUT', 'NO_ROOM',
            'MISMATCH', 'UNREADABLE', 'ECHO', 'OTHERS', 'MOST_BYTES', 'MOST_CALLERS', 'PATIENCE', 'READS', 'UNFIT',
-           'PLAIN', 'Here', 'Archive', 'Wanted', 'Status', 'Tls', 'Config', 'ConfigError', 'read_config', 'tls_context',
-           'unwanted', 'read_head', 'Node', 'receive', 'disk_fault', 'readable_syntaxes', 'storage_provider',
-           'limit_object', 'listen', 'stored_header', 'write_results', 'read_one', 'examine', 'end', 'ArchiveAway',
-           'ArchiveRefuses', 'storage_user', 'send', 'send_one', 'is_given_up', 'put_off', 'work_once', 'try_again',
-           'work', 'metrics', 'ended_badly', 'answer', 'status_server', 'NodeError', 'set_up_log', 'listening',
-           'running', 'run_node']
+           'PLAIN', 'FULL_DISK', 'Here', 'Archive', 'Wanted', 'Status', 'Tls', 'Config', 'ConfigError', 'read_config',
+           'tls_context', 'unwanted', 'read_head', 'Node', 'receive', 'disk_fault', 'readable_syntaxes',
+           'storage_provider', 'limit_object', 'listen', 'stored_header', 'write_results', 'read_one', 'examine', 'end',
+           'ArchiveAway', 'ArchiveRefuses', 'storage_user', 'send', 'send_one', 'is_given_up', 'put_off', 'work_once',
+           'try_again', 'work', 'metrics', 'ended_badly', 'answer', 'status_server', 'NodeError', 'set_up_log',
+           'listening', 'running', 'run_node']
 
 # %% ../../nbs/clinic/09_node.ipynb #e1243c5f
 import json, logging, signal, sqlite3, ssl, threading, time, tomllib, warnings, zlib
@@ -374,7 +374,8 @@ def read_one(
 def examine(node: Node, job: Job) -> tuple[str, str]: # the state that it comes to; why it was refused
     "Read a radiograph; results that are to be sent are written."
     examined = node.assessor.examine(job.radiograph)
-    refusal = '' if examined.hand else examined.found.reason # of an unknown sex there is a hand, and two ages
+    found = examined.found
+    refusal = '' if found.accepted or found.months_by_sex else found.reason
     if refusal and not node.config.refusals: return 'refused', refusal
     write_results(examined, job.folder)
     return 'read', refusal
@@ -452,6 +453,8 @@ def put_off(node: Node, job: Job, error: ArchiveAway | ArchiveRefuses) -> None:
     move(node.queue, job, 'read', job.reason, pause)
 
 # %% ../../nbs/clinic/09_node.ipynb #c3d5e31f
+FULL_DISK = 60 # seconds until what the disk did not take is tried again
+
 def work_once(
     node: Node,
 ) -> bool: # whether there was something to do
@@ -465,11 +468,15 @@ def work_once(
 
 def try_again(node: Node, job: Job, error: Exception) -> None:
     "Put a job off after an error that nobody foresaw, or give it up."
-    known = isinstance(error, (OSError, sqlite3.Error))
-    why = disk_fault(error) if known else f'an error of the program, {type(error).__name__}'
+    disk = isinstance(error, (OSError, sqlite3.Error))
+    why = disk_fault(error) if disk else f'an error of the program, {type(error).__name__}'
     log.error('radiograph %d: %s; it is tried again', job.n, why)
-    if job.state == 'read' and is_given_up(node, job): end(node, job, 'failed', why)
-    else: move(node.queue, job, job.state, job.reason if job.state == 'read' else why, pause_after(job.tries + 1))
+    if is_given_up(node, job):
+        end(node, job, 'failed', why)
+        return
+    move(node.queue, job, job.state, job.reason if job.state == 'read' else why,
+         FULL_DISK if disk else pause_after(job.tries + 1))
+    if disk: node.queue.do('UPDATE jobs SET tries = 0 WHERE n = ?', job.n) # it is no fault of the radiograph
 
 def work(
     node: Node,
