@@ -3,6 +3,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from boneage.clinic.dicom import read_report
 from boneage.clinic.node import LEFT_OUT, MISMATCH, NO_ROOM, SUCCESS, UNREADABLE, ConfigError, read_config, running
 from boneage.clinic.queue import Queue, QueueError, count, put
 
+ROOT = Path(__file__).resolve().parent.parent
 BONEAGE = Path(sys.executable).with_name('boneage')
 NAMES = 'Doe', 'Jane', '4711', '0815', '20110301'
 
@@ -496,3 +498,19 @@ def test_orthanc(pacs, assessor, hand, tmp_path):
             file = write(ds, tmp_path/f'{n}.dcm')
             said = subprocess.run([*program, file], capture_output=True, text=True, errors='replace')
             assert 'Error' not in said.stdout + said.stderr and 'E: ' not in said.stderr, said.stdout + said.stderr
+
+
+def test_orthanc_by_itself(tmp_path, hand):
+    """The script of the tutorial sends each hand that comes in, and no chest."""
+    if not orthanc_path(): pytest.skip('an archive: Orthanc is not on this machine (Debian: apt-get install orthanc)')
+    cells = json.loads((ROOT/'nbs/tutorials/beside_your_pacs.ipynb').read_text())['cells']
+    [script] = [text for cell in cells for text in re.findall(r'```lua\n(.*?)```', ''.join(cell['source']), re.S)]
+    (tmp_path/'hands.lua').write_text(script)
+    setting = Setting(tmp_path, free_port())
+    orthanc = Orthanc(tmp_path, setting.port, LuaScripts=[str(tmp_path/'hands.lua')])
+    with running(setting.config, Reader()) as node:
+        orthanc.upload(radiograph(hand.picture, 1, BodyPartExamined='CHEST', SeriesDescription='chest'))
+        orthanc.upload(radiograph(hand.picture, 2))
+        wait_for(lambda: count(node.queue)['refused'] == 1)
+        assert node.counts['left_out'] == 0
+    orthanc.stop()
