@@ -8,8 +8,8 @@ __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Report', 'Height', 'Json'
            'complain', 'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names',
            'check_kept', 'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'follow_child', 'write_stages',
            'preprocess', 'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow',
-           'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'demo',
-           'draw', 'show_version', 'common', 'missing', 'explain', 'fill_in', 'main']
+           'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'node',
+           'demo', 'draw', 'show_version', 'common', 'missing', 'explain', 'fill_in', 'main']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, sys
@@ -535,6 +535,20 @@ def serve(
     if browser: threading.Timer(2, webbrowser.open, [page]).start()
     run(assessor, host, port, allow_host or [])
 
+# %% ../nbs/clinic/05_command_line.ipynb #17851b49
+@app.command(epilog='Example: boneage node node.toml; the tutorial "beside your PACS" has such a file')
+def node(
+    config: Annotated[Path, typer.Argument(metavar='CONFIG', help='TOML: queue, [node], [archive] and more.')],
+    weights: Weights = None,
+):
+    "Read the hands that an archive sends by DICOM, and send the results back to it."
+    from boneage.clinic.node import ConfigError, read_config, run_node
+    try: settings = read_config(config)
+    except ConfigError as error:
+        for fault in error.faults: complain(fault)
+        raise typer.Exit(2) from None
+    run_node(settings, load_assessor(weights))
+
 # %% ../nbs/clinic/05_command_line.ipynb #ac940b7d
 @app.command()
 def demo(
@@ -580,7 +594,7 @@ def common(version: Annotated[bool, typer.Option('--version', callback=show_vers
 EXTRAS = {  # what each installs, by the names that are imported
     'learn': ('torch', 'torchvision', 'fastai', 'fastcore', 'fasttransform', 'timm', 'pandas', 'matplotlib', 'seaborn',
               'scipy', 'skimage', 'sklearn', 'safetensors', 'onnx', 'captum', 'imagehash'),
-    'clinic': ('highdicom', 'jinja2', 'gradio', 'fastapi', 'uvicorn', 'starlette')}
+    'clinic': ('highdicom', 'jinja2', 'gradio', 'fastapi', 'uvicorn', 'starlette', 'pynetdicom')}
 
 def missing(
     error: ImportError,

@@ -382,7 +382,8 @@ def test_demo(boneage, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('command',
                          ['', 'assess', 'batch', 'follow', 'draw', 'preprocess', 'evaluate', 'calibrate',
-                          'check-data', 'train', 'train masks', 'train points', 'train age', 'pack', 'export', 'demo'])
+                          'check-data', 'train', 'train masks', 'train points', 'train age', 'pack', 'export', 'demo',
+                          'node'])
 def test_help(boneage, command):
     status, out, err = boneage(*command.split(), '--help')
     assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)

@@ -527,7 +527,7 @@ def test_names_of_any_character_set(assessor, hand, tmp_path, code):
 
 # What the rooms cost
 
-@pytest.mark.parametrize('module', ['batch', 'report', 'dicom', 'serve'])
+@pytest.mark.parametrize('module', ['batch', 'report', 'dicom', 'serve', 'queue', 'node'])
 def test_no_library_of_learning(module):
     loaded = run(sys.executable, '-c', f'import boneage.clinic.{module}, sys; print(*sys.modules)').split()
     assert f'boneage.clinic.{module}' in loaded and not LEARNING & set(loaded)

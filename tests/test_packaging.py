@@ -92,7 +92,7 @@ def test_light_installation(environment, hand, tmp_path):
     for command, extra in ((['check-data', '.'], 'learn'), (['demo'], 'learn'),
                            (['train', 'masks', '.', '--out', 'r', '--annotations', '.'], 'learn'),
                            (['assess', 'hand.png', '--sex', 'F', '--report', 'r.html'],
-                            'clinic'), (['serve', '--no-browser'], 'clinic')):
+                            'clinic'), (['serve', '--no-browser'], 'clinic'), (['node', 'node.toml'], 'clinic')):
         done = run(*command)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
         assert f"pip install 'boneage[{extra}]'" in done.stderr
