@@ -53,7 +53,7 @@ def equalise(
     pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
     mask: np.ndarray, # the hand, (height, width), bool, not empty
 ) -> np.ndarray: # (height, width), uint8, as of `spread_levels`
-    "Equalise a radiograph's histogram inside the mask, a negative turned over first."
+    "Equalise a radiograph's histogram inside the mask, a negative inverted first."
     return spread_levels(~pixels if is_negative(pixels, mask) else pixels, mask)
 
 # %% ../nbs/reading/05_contrast.ipynb #7c299b6c

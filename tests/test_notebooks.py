@@ -15,7 +15,13 @@ NOTEBOOKS = sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' fo
 each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS,
                                         ids=lambda p: p.relative_to(NBS).with_suffix('').as_posix())
 
-MAX_LINES, MAX_WIDTH, MAX_BYTES = 40, 120, 1_000_000
+MAX_LINES, MAX_WIDTH, MAX_BYTES, MAX_RUN = 40, 120, 1_000_000, 3
+# to become empty: notebooks that still export more than `MAX_RUN` cells with nothing seen or checked between
+LONG_RUNS = {'clinic/03_dicom', 'clinic/04_serve', 'clinic/05_command_line', 'clinic/06_follow',
+             'reading/02_radiograph', 'reading/12_ensemble', 'results/01_analysis'}
+# to become empty: lessons whose exercises have no hint and no answer yet
+UNANSWERED = {'reading/02_radiograph', 'reading/07_points', 'reading/12_ensemble',
+              'learning/09_grid', 'learning/10_fitting', 'learning/11_export'}
 LINK = re.compile(r'\[[^]]+\]\(([^)]+)\)')
 # an absolute path of some machine; the slash of a web address or of a relative path has a letter or a dot before it
 MACHINE_PATH = re.compile(r'(?<![\w.:/-])(/(home|root|tmp|Users|usr|opt|mnt|var|srv|data|work\w*)/|[A-Z]:\\)[^\s\'"]*')
@@ -99,6 +105,43 @@ def test_neighbours_are_linked(before, notebook, after):
         assert words in text, f'{notebook.name} says nothing of what is {words.lower()}'
         link = LINK.search(text, text.index(words))[1]
         assert (notebook.parent/link).resolve() == neighbour.resolve(), f'{notebook.name}: {words}{link}'
+
+
+def longest_run(notebook):
+    """How many cells are exported one after the other, imports left out, before one shows or checks something."""
+    longest = run = 0
+    for cell in cells(notebook):
+        if cell['cell_type'] != 'code': continue
+        body = [line for line in ''.join(cell['source']).splitlines() if line and line[0] not in '# )']
+        if not is_exported(cell): run = 0
+        elif not all(line.startswith(('import ', 'from ', 'if TYPE_CHECKING')) for line in body): run += 1
+        longest = max(longest, run)
+    return longest
+
+
+def test_what_is_exported_is_shown():
+    """One export, one demonstration: no long run of exported cells without something seen or checked."""
+    long = {p.relative_to(NBS).with_suffix('').as_posix() for p in NOTEBOOKS if longest_run(p) > MAX_RUN}
+    assert not long - LONG_RUNS, f'more than {MAX_RUN} exported cells with nothing between: {sorted(long - LONG_RUNS)}'
+    assert not LONG_RUNS - long, f'mended, take them out of LONG_RUNS: {sorted(LONG_RUNS - long)}'
+
+
+def has_answers(notebook):
+    """Whether every exercise of a lesson has a hint and an answer, folded, with code that runs."""
+    found = cells(notebook)
+    start = next(i for i, cell in enumerate(found) if '## Try it' in ''.join(cell['source']))
+    text = '\n'.join('CODE' if c['cell_type'] == 'code' else ''.join(c['source']) for c in found[start:])
+    folds = re.findall(r'<details><summary>(\w+)</summary>(.*?)</details>', text, re.S)
+    exercises = len(re.findall(r'^\*\*\d+\.\*\* ', text, re.M))
+    answers = [body for name, body in folds if name == 'Answer']
+    return exercises == len(answers) == len(folds) / 2 > 0 and all('CODE' in body for body in answers)
+
+
+def test_exercises_have_answers():
+    lessons = [p for p in NOTEBOOKS if p.parent.name in ('reading', 'learning', 'drawn')]
+    without = {p.relative_to(NBS).with_suffix('').as_posix() for p in lessons if not has_answers(p)}
+    assert not without - UNANSWERED, f'give each exercise a hint and an answer: {sorted(without - UNANSWERED)}'
+    assert not UNANSWERED - without, f'answered, take them out of UNANSWERED: {sorted(UNANSWERED - without)}'
 
 
 def test_exported_cells_are_short():

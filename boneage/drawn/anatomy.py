@@ -81,7 +81,7 @@ STATURE = {False: (49, 74, 86, 101, 115, 128, 138, 151, 160, 163, 163),  # cm, g
 def hand_length(
     growth: float,  # months
     male: bool,
-) -> float:  # capitate to tip of the middle finger, as a share of a grown man's
+) -> float:  # capitate to tip of the middle finger, as a share of an adult man's
     "How long the hand has grown."
     return float(np.interp(growth / 12, STATURE_YEARS, STATURE[bool(male)])) / STATURE[True][-1]
 

@@ -85,7 +85,7 @@ def random_pose(
         place=rng.random(2))
 
 # %% ../../nbs/drawn/03_cohort.ipynb #1a7d47fc
-HAND_FILLS = .64  # length of a grown man's hand, share of the film's longer side
+HAND_FILLS = .64  # length of an adult man's hand, share of the film's longer side
 FAT_SD = .05  # of the widths of the soft tissue, between individuals
 CUFF = [(-.2, -.25), (.2, -.25)]  # corners of the forearm that is always in the picture, hand coordinates
 MARGIN = 1.05  # how much further than joints and palm the hand reaches
@@ -171,7 +171,7 @@ def draw_cohort(
     seed: int,
     side: int = 256,  # px, the longer side
 ) -> Iterator[Phantom]:
-    "Draw `n` phantoms, bone ages in whole months spread evenly over childhood, both sexes alike often."
+    "Draw `n` phantoms, bone ages in whole months spread evenly over childhood, both sexes equally often."
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         yield draw_phantom(*draw_child(rng), rng, side)

@@ -265,9 +265,6 @@ def _try_picture(
     try: return replace(tried, negative=is_negative(found.pixels, register(found.pixels).mask))
     except PictureError as e: return replace(tried, refused=str(e))
 
-# %% ../../nbs/learning/02_data.ipynb #910753b4
-TWINS = 14 # of 256 bits: the nearest two of 3,000 radiographs differ by 32, copies in other exposures by 12
-
 # %% ../../nbs/learning/02_data.ipynb #7ced6a63
 def same_files(tried: list[Tried]) -> list[str]:
     "The groups of names that are the same file."
@@ -277,6 +274,8 @@ def same_files(tried: list[Tried]) -> list[str]:
     return [' = '.join(same) for same in names.values() if len(same) > 1]
 
 # %% ../../nbs/learning/02_data.ipynb #8e651f23
+TWINS = 14 # of 256 bits: the nearest two of 3,000 radiographs differ by 32, copies in other exposures by 12
+
 def near_twins(tried: list[Tried]) -> list[str]:
     "The pairs of names whose pictures look the same and whose files are not."
     some = [one for one in tried if one.look]

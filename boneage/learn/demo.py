@@ -74,7 +74,7 @@ def plot_cohort(
         part = labels[labels.male == male]
         label = part.loc[(part.boneage - age).abs().idxmin()]
         ax.imshow(read(label.id), cmap='gray'); ax.axis('off')
-        ax.set_title(f'{"FM"[male]}  {label.boneage:g} months', fontsize=8)
+        ax.set_title(f'{"FM"[male]}  {label.boneage:g} months', fontsize=9)
     return fig
 
 # %% ../../nbs/learning/14_demo.ipynb #61ec7726
@@ -158,8 +158,8 @@ def plot_training(
     run: Path, # each stage has left its history.csv there
 ) -> Figure:
     "Losses of the three networks, and what each is judged by on the held-out hands."
-    names = {'masks': 'Dice coefficient', 'points': 'mean absolute error; 2: the side',
-             'age': 'mean absolute error, months'}
+    names = {'masks': 'Dice coefficient', 'points': 'mean error; 2: the side',
+             'age': 'mean error, months'}
     fig, axes = plt.subplots(2, 3, figsize=(9, 4.5), sharex='col', layout='constrained')
     for (loss, metric), (stage, judged_by) in zip(axes.T, names.items()):
         history = pd.read_csv(min((run / stage).glob('**/history.csv'), key=lambda file: len(file.parts)))
@@ -168,9 +168,9 @@ def plot_training(
         loss.plot(epochs, history.valid_loss, label='held out')
         metric.plot(epochs, history.iloc[:, 3], color='C1')
         loss.set_title(stage, fontsize=10); loss.set_ylabel('loss')
-        metric.set_ylabel(judged_by, fontsize=8); metric.set_xlabel('epoch')
+        metric.set_ylabel(judged_by, fontsize=9); metric.set_xlabel('epoch')
         metric.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend(fontsize=9)
     return fig
 
 # %% ../../nbs/learning/14_demo.ipynb #c245e77e

@@ -197,6 +197,6 @@ def plot_agreement(
     for line, style in zip(agreement(predictions), ('--', '-', '--')):
         ax.axhline(line, color='k', lw=.8, ls=style)
         ax.annotate(f'{line:+.1f}', (1, line), xycoords=('axes fraction', 'data'), xytext=(-3, 2),
-                    textcoords='offset points', ha='right', fontsize=8)
+                    textcoords='offset points', ha='right', fontsize=9)
     ax.set(xlabel='mean of prediction and label, years', ylabel='prediction − label, months', **YEARS)
     return ax
