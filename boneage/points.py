@@ -143,9 +143,10 @@ def is_torn(
     "Whether the rows of a picture do not fit one another, from the fingertips down."
     margin = round(MARGIN * np.linalg.norm(points[0] - points[2]))
     rows, beyond = beyond_capitate(points, mask)
-    alike, steps = compare_rows(level_grey(positive)[rows.min() + margin:])
-    hand = rows[beyond < LEAST_WRIST].max() - rows.min() - 2 * margin
-    in_hand = np.nan_to_num(alike[:hand]).min(initial=1) < LEAST_ALIKE or np.abs(steps[:hand]).max(initial=0) > MOST_STEP
+    hand = rows[beyond < LEAST_WRIST]
+    first, n = hand.min() + margin, max(int(np.ptp(hand)) - 2 * margin, 0)
+    alike, steps = compare_rows(level_grey(positive)[first:])
+    in_hand = np.nan_to_num(alike[:n]).min(initial=1) < LEAST_ALIKE or np.abs(steps[:n]).max(initial=0) > MOST_STEP
     return bool(in_hand or (alike < FITTING).sum() > MOST_BROKEN or dark_stripe(steps) > DARKEST_STRIPE)
 
 # %% ../nbs/reading/07_points.ipynb #c0ffee16
