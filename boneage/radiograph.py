@@ -9,6 +9,8 @@ __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', '
            'read_radiograph', 'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
+import ctypes
+import functools
 import math
 import re
 import struct
@@ -82,6 +84,14 @@ def _check_jpeg(data: bytes) -> None:
     import simplejpeg
     simplejpeg.decode_jpeg(data, 'GRAY', min_height=1, min_width=1, min_factor=8)  # a look at an eighth of its size
 
+@functools.cache
+def _quiet_tiff() -> None:
+    "Keep Pillow's libtiff from printing; where it cannot be reached, it prints."
+    from PIL import _imaging
+    library = ctypes.CDLL(_imaging.__file__)
+    for name in ('TIFFSetErrorHandler', 'TIFFSetWarningHandler'):
+        if hasattr(library, name): getattr(library, name)(None)
+
 def _largest_page(image: 'PIL.Image.Image') -> None:
     "Turn a file of several pages to the largest one."
     def area(page):
@@ -99,6 +109,7 @@ def _decode_image(data: bytes) -> tuple[np.ndarray, tuple[float, float]]: # grey
     if data.startswith(b'BM') and any(data[int.from_bytes(data[2:6], 'little') or len(data):]):
         raise EOFError('the BMP goes on behind its end')
     if data.startswith(b'\xff\xd8'): _check_jpeg(data)
+    _quiet_tiff()
     with Image.open(BytesIO(data), formats=('PNG', 'JPEG', 'TIFF', 'BMP')) as image:
         _largest_page(image)
         across, down = image.info.get('dpi') or (1, 1)
@@ -130,7 +141,9 @@ RADIOGRAPHS = ('CR', 'DX', 'RG')  # modalities: computed, digital, and film radi
 
 def _check_kind(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for a file that says that it is no radiograph."
-    if (modality := str(ds.get('Modality') or 'DX').strip("[]'")) not in RADIOGRAPHS:
+    said = ds.get('Modality') or 'DX'
+    for modality in [said] if isinstance(said, str) else said:
+        if modality in RADIOGRAPHS: continue
         raise PictureError(f'is of modality {modality}, no radiograph ({", ".join(RADIOGRAPHS)}); give the radiograph')
     if [*(ds.get('ImageType') or [])][:2] == ['DERIVED', 'SECONDARY']:
         raise PictureError('was written by a program (DERIVED, SECONDARY), not by a scanner; give the radiograph')

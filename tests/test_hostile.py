@@ -1,18 +1,16 @@
 """Whatever comes in: an age that is right, or one line that says why there is none. Nothing raises, hangs or swells."""
 import os
-import re
 import resource
 import time
 
 import pytest
-from corpus import accidents, befall, bombs, headers, kinds, rewrite, tables
+from corpus import EXPLICIT, TYPES, accidents, befall, bombs, headers, kinds, rewrite, tables
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from boneage.clinic.batch import BatchError, find_jobs
 
 EXAMPLES = int(os.environ.get('BONEAGE_EXAMPLES', 300)) // 3  # of each of three kinds of harm; 10,000 in a recorded run
 MOST_OFF = 3  # months from the twin that nothing befell
-TYPES = re.compile(r'\b\w*(Error|Exception|Warning)\b|Traceback|object at 0x|<class')
 harm = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -64,10 +62,6 @@ def test_broken_files(assessor, files, twin, tmp_path_factory):
             off.append((kind, befell))
     one()
     assert len(off) <= EXAMPLES / 50, off
-
-
-EXPLICIT = ('dicom Explicit VR Little Endian', 'negative', 'dicom RLE Lossless', 'dicom jpeg',
-            'dicom JPEG 2000 Image Compression (Lossless Only)')
 
 
 @harm
