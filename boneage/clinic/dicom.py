@@ -67,7 +67,7 @@ def _code(value: str, meaning: str, scheme: str = '99BONEAGE') -> sr.CodedConcep
     "A coded concept, by default of this project's own scheme."
     return sr.CodedConcept(value, scheme, meaning)
 
-_BONE_AGE, _METHOD = _code('37362-1', 'XR Bone age', 'LN'), _code('GREULICH_PYLE', 'Greulich and Pyle')
+_BONE_AGE, _METHOD = _code('85151-9', 'XR Bone age', 'LN'), _code('GREULICH_PYLE', 'Greulich and Pyle')
 _SCHEME = Dataset() # what the scheme of our own codes is
 _SCHEME.CodingSchemeDesignator, _SCHEME.CodingSchemeName = '99BONEAGE', 'codes of the program boneage'
 _SCHEME.CodingSchemeResponsibleOrganization = 'boneage'

@@ -77,7 +77,8 @@ def join_folds(
     of: dict[Cell, list[pd.DataFrame]] = {}
     for cell, predictions in found.items(): of.setdefault(member_of(cell), []).append(predictions)
     keys = ['id', 'data', 'male', 'boneage', 'part']
-    return {cell: pd.concat(parts).groupby(keys, as_index=False, sort=False).predicted.mean() for cell, parts in of.items()}
+    def mean(parts): return pd.concat(parts).groupby(keys, as_index=False, sort=False).predicted.mean()
+    return {cell: mean(parts) for cell, parts in of.items()}
 
 # %% ../../nbs/learning/10_fitting.ipynb #a83a2c75
 def fit_ensemble(
