@@ -6,7 +6,8 @@
 __all__ = ['FOLDS', 'PAPER_ADAM', 'ADAMW', 'PAPER_RECIPE', 'STRONG_LR', 'ONE_CYCLE', 'FINE_TUNE', 'RECIPES', 'paper_grid',
            'fold_of', 'cell_rows', 'Recipe', 'read_windows', 'age_loader', 'age_dataloaders', 'networks_in',
            'nearest_network', 'begin', 'mae_months', 'age_learner', 'predict_rows', 'prediction_table', 'cell_card',
-           'write_network', 'train_cell', 'run_cell', 'registered_hands', 'train_age', 'about_run', 'collect']
+           'write_network', 'train_cell', 'run_cell', 'registered_hands', 'run_cells', 'train_age', 'about_run',
+           'collect']
 
 # %% ../../nbs/learning/09_grid.ipynb #3d7da34d
 import hashlib
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 # %% ../../nbs/learning/09_grid.ipynb #cf4ccb4b
 from ..hand import Registrar
@@ -302,6 +304,19 @@ def registered_hands(
     if canvas.shape[1:] == scale.canvas: return canvas, table
     raise DatasetError(f'{folders[0]}: holds hands of another scale than {scale.name}; give its --scale')
 
+# %% ../../nbs/learning/09_grid.ipynb #361f9b4d
+def run_cells(
+    starts: dict[Cell, str | Path | None], # the cells, each with the file that it starts from
+    canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
+    table: pd.DataFrame, # its rows
+    out: str | Path, # gets a folder for each cell
+    progress: Progress = print,
+    **how: Any, # of `run_cell`
+) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
+    "Run cells one after the other."
+    return {cell: run_cell(cell, canvas, table, out, start=start, progress=progress, **how)
+            for cell, start in starts.items()}
+
 # %% ../../nbs/learning/09_grid.ipynb #fbf09a31
 def train_age(
     folders: Iterable[str | Path], # data sets, those of `also` among them, or one file of `pack_registered`
@@ -314,15 +329,15 @@ def train_age(
     backbone: str | Path | None = None, # file of a timm trunk's weights; None: those that a package has, or none
     also: Set[str] = frozenset(), # names of the data sets that are only learnt from
     progress: Progress = print,
+    run: Callable[..., dict[Cell, pd.DataFrame]] = run_cells, # or that of `boneage.cluster.cells`
 ) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
     "Register the radiographs and train the cells."
     cells, networks = list(cells or paper_grid(scale)), networks_in(start) if start else {}
-    starts = {cell: networks[nearest_network(cell, networks)] for cell in cells} if start else {}
+    def begins(cell):
+        return networks[nearest_network(cell, networks)] if start else backbone or packaged_weights(cell.trunk)
+    starts = {cell: begins(cell) for cell in cells}
     canvas, table = registered_hands(folders, out, scale, progress)
-    def run(cell):
-        begins = starts.get(cell) or backbone or packaged_weights(cell.trunk)
-        return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, progress, also)
-    return {cell: run(cell) for cell in cells}
+    return run(starts, canvas, table, Path(out, 'age'), progress, leave_out=leave_out, recipe=recipe, also=also)
 
 # %% ../../nbs/learning/09_grid.ipynb #630f4d02
 def about_run(
