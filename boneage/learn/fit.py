@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['whole', 'EpochSeed', 'Bfloat16', 'Float16', 'is_depthwise', 'precision', 'Stopwatch', 'CheckpointError',
-           'load_weights', 'write_state', 'resume', 'Checkpoint', 'KeepBest', 'watch', 'prepare', 'fit', 'make_card']
+           'load_weights', 'write_state', 'resume', 'Checkpoint', 'KeepBest', 'watch', 'prepare', 'shared', 'fit',
+           'make_card']
 
 # %% ../../nbs/learning/03_fit.ipynb #2ef29982
 import datetime
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from .. import TERMS
 from .data import DatasetError, Event, Progress
@@ -24,7 +25,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import Learner # with fit_one_cycle
 from fastai.callback.tracker import EarlyStoppingCallback, TrackerCallback
 from fastai.learner import load_model, save_model
-from fastai.torch_core import set_seed
+from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib, set_seed
 from torch import nn
 
 # %% ../../nbs/learning/03_fit.ipynb #3b5a8a32
@@ -44,7 +45,7 @@ class EpochSeed(Callback):
 
     def before_epoch(self) -> None:
         seed = 1000 * self.seed + self.epoch
-        set_seed(seed)
+        set_seed(seed + 1_000_000 * rank_distrib()) # each of several processes moves its pictures by itself
         self.dls.train.rng.seed(seed) # fastai's loader shuffles by a generator of its own
         self.recorder.smooth_loss.reset()
 
@@ -154,6 +155,7 @@ class Checkpoint(Callback):
         if self.is_past: return
         found = dict(zip(self.names, map(float, self.recorder.values[-1])))
         self.rows.append({'epoch': self.epoch} | found | self.stopwatch.times())
+        if rank_distrib(): return
         write_state(self.learn, self.folder, self.rows)
         note = ', '.join(f'{name} {value:.4f}' for name, value in found.items())
         self.tell(Event(self.stage, self.epoch + 1, self.n_epoch, note))
@@ -168,11 +170,12 @@ class KeepBest(TrackerCallback):
 
     def after_epoch(self) -> None:
         super().after_epoch()
-        if not self.new_best or self.checkpoint.is_past: return
+        if not self.new_best or self.checkpoint.is_past or rank_distrib(): return
         with whole(self.file) as part: save_model(part, self.model, None)
 
     def after_fit(self) -> None:
         super().after_fit()
+        distrib_barrier() # the first process has written it
         if self.file.exists(): load_weights(self.learn, self.file, False)
 
 # %% ../../nbs/learning/03_fit.ipynb #6b018ab1
@@ -197,6 +200,12 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     learn.create_opt()
 
+def shared(learn: Learner) -> AbstractContextManager:
+    "Where several processes train one network (`accelerate launch`), the context in which they share each batch."
+    if num_distrib() < 2: return nullcontext()
+    from boneage.learn.processes import share_batches
+    return share_batches(learn)
+
 # %% ../../nbs/learning/03_fit.ipynb #8ad88088
 def fit(
     learn: Learner,
@@ -216,7 +225,8 @@ def fit(
     rows = resume(learn, folder)
     keep = [EpochSeed(seed), Stopwatch(), Checkpoint(folder, rows, stage, progress)]
     callbacks = [*keep, *watch(folder, best, patience), *precision(learn.dls.device, learn.model)]
-    with learn.no_bar(), learn.no_logging(): schedule(learn, epochs, lr, cbs=callbacks, start_epoch=len(rows))
+    with learn.no_bar(), learn.no_logging(), shared(learn):
+        schedule(learn, epochs, lr, cbs=callbacks, start_epoch=len(rows))
     return rows
 
 # %% ../../nbs/learning/03_fit.ipynb #d47d3ba6
