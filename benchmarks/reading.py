@@ -18,7 +18,6 @@ from statistics import median
 
 import cv2
 
-from boneage.clinic.batch import BatchError # noqa: F401 (what a user's process would have loaded)
 from boneage.drawn.cohort import draw_cohort
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,8 +74,11 @@ def main(rounds=3):
                 finally:
                     for process in beside: process.kill(); process.wait()
                 print(n, name, busy, *(f'{value:.3g}' for value in of[-1]), flush=True)
-    rows = [dict(kind=name, busy_processes=busy, seconds_a_radiograph=round(median(s for s, _ in of), 3),
-                 peak_mb=round(median(m for _, m in of)), rounds=rounds, cores=cores) for (name, busy), of in found.items()]
+    def row(kind, busy, of):
+        seconds, memory = map(median, zip(*of))
+        return dict(kind=kind, busy_processes=busy, seconds_a_radiograph=round(seconds, 3), peak_mb=round(memory),
+                    rounds=rounds, cores=cores)
+    rows = [row(*key, of) for key, of in found.items()]
     with (ROOT/'results/reading-speed.csv').open('w', newline='') as out:
         writer = csv.DictWriter(out, [*rows[0]])
         writer.writeheader()

@@ -250,6 +250,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'boneage.cluster.workers.all_see': ('cluster/workers.html#all_see', 'boneage/cluster/workers.py'),
                                          'boneage.cluster.workers.ask_nodes': ( 'cluster/workers.html#ask_nodes',
                                                                                 'boneage/cluster/workers.py'),
+                                         'boneage.cluster.workers.check_answers': ( 'cluster/workers.html#check_answers',
+                                                                                    'boneage/cluster/workers.py'),
                                          'boneage.cluster.workers.check_room': ( 'cluster/workers.html#check_room',
                                                                                  'boneage/cluster/workers.py'),
                                          'boneage.cluster.workers.check_versions': ( 'cluster/workers.html#check_versions',

@@ -412,11 +412,12 @@ def on_ray(
     "How cells are trained: one after the other, or on workers, all on one screen and in one table at the end."
     if not address: yield dict(progress=follow); return
     from functools import partial
-    from boneage.cluster import cells as workers
-    from rich.console import Console
-    with workers.one_screen(cells, follow) as screen:
-        yield dict(progress=screen, run=partial(workers.run_cells, address=address, cpus=cpus, gpus=gpus))
-    workers.print_run(out, cells, Console())
+    from boneage.cluster.cells import one_screen, print_run, run_cells
+    from boneage.cluster.workers import check_room, workers
+    with workers(address), one_screen(cells, follow) as screen:
+        check_room(cpus, gpus)
+        yield dict(progress=screen, run=partial(run_cells, cpus=cpus, gpus=gpus))
+    print_run(out, cells)
 
 # %% ../nbs/clinic/05_command_line.ipynb #3da2a4f3
 @training.command('masks')

@@ -35,8 +35,8 @@ def store():
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as env:
-        for name, value in (('ENDPOINT_URL', f'http://{host}:{port}'), ('ACCESS_KEY_ID', 'a'),
-                            ('SECRET_ACCESS_KEY', 'b'), ('DEFAULT_REGION', 'us-east-1')): env.setenv(f'AWS_{name}', value)
+        for name, value in dict(ENDPOINT_URL=f'http://{host}:{port}', ACCESS_KEY_ID='a', SECRET_ACCESS_KEY='b',
+                                DEFAULT_REGION='us-east-1').items(): env.setenv(f'AWS_{name}', value)
         yield s3fs.S3FileSystem()
     server.stop()
 
@@ -77,6 +77,16 @@ def read(table):
     with table.open(newline='') as file: return list(csv.DictReader(file))
 
 
+def test_no_cluster(hands, tmp_path, capsys):
+    """One line, at an address where nothing answers."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        nowhere = f'127.0.0.1:{probe.getsockname()[1]}'
+    assert main(training(hands, tmp_path, '--ray', nowhere)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f'boneage: no Ray at {nowhere}') and len(said.splitlines()) == 1, said
+
+
 def test_the_grid(address, hands, tmp_path, capsys):
     """The same predictions as one after the other, and one table at the end."""
     assert main(training(hands, tmp_path/'alone')) == 0
@@ -96,20 +106,12 @@ def test_the_grid_without_ray(hands, tmp_path):
     assert 'boneage.learn.grid' in loaded and not {'ray', 'accelerate', 'boneage.cluster'} & loaded
 
 
-def test_no_cluster(hands, tmp_path):
-    """One line, at an address where nothing answers."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        nowhere = f'127.0.0.1:{probe.getsockname()[1]}'
-    command = training(hands, tmp_path, '--ray', nowhere)
-    env = os.environ | {'RAY_gcs_server_request_timeout_seconds': '2', 'RAY_gcs_rpc_server_connect_timeout_s': '1'}
-    code = f'from boneage.cli import main; raise SystemExit(main({command!r}))'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
-    lines = [line for line in done.stderr.splitlines() if line.startswith('boneage: no Ray')]
-    assert done.returncode == 1 and len(lines) == 1 and nowhere in lines[0], done.stderr
-
-
-BATCH = 'from boneage.cluster import archive; from boneage.cli import main; archive.PART = 4; raise SystemExit(main({}))'
+BATCH = """
+from boneage.cluster import archive
+from boneage.cli import main
+archive.PART = 4
+raise SystemExit(main({}))
+"""
 
 
 def test_an_object_store(address, store, tmp_path):
@@ -141,7 +143,8 @@ def test_two_processes_train_one_network(hands, tmp_path):
     """Each step is that of the whole batch; one set of files, which the same command reads again."""
     boneage = [sys.executable, '-c', 'from boneage.cli import main; raise SystemExit(main())']
     command = training(hands, tmp_path, only='B-both-regression')
-    done = subprocess.run([*TORCHRUN, *boneage, *command], capture_output=True, text=True, env=os.environ | {'ACCELERATE_USE_CPU': 'true'})
+    env = os.environ | {'ACCELERATE_USE_CPU': 'true'}
+    done = subprocess.run([*TORCHRUN, *boneage, *command], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     cell = tmp_path/'age/B-both-regression-tiny-vgg-0-0'
     assert sorted(f.name for f in cell.iterdir()) == ['best.pth', 'epoch-0002.pth', 'history.csv', 'network.onnx',

@@ -195,7 +195,7 @@ def run_table(
         return counts | {part: mean_error(found, part) for part in ('fold', 'withheld')}
     return pd.DataFrame({cell.name: row(cell) for cell in cells}).T.rename_axis('cell')
 
-def print_run(out: str | Path, cells: list[Cell], console: Console) -> None:
+def print_run(out: str | Path, cells: list[Cell]) -> None:
     "Print what became of some cells; errors are mean absolute ones in months."
     from boneage.learn.demo import print_table
-    print_table(run_table(out, cells), 'mean absolute errors in months', console)
+    print_table(run_table(out, cells), 'mean absolute errors in months', Console())
