@@ -1,12 +1,13 @@
 """How fast the paper's network is trained: our loop against the plainest loop of PyTorch, results/training-speed.csv.
 
-    python benchmarks/training.py [ROUNDS]
+    python benchmarks/training.py [ROUNDS] [THREADS] [STEPS]
 
 Region A of the paper, 500 x 375 px, batches of 8, Adam, mean absolute error, the paper's augmentation, in one process.
 The plain loop is single precision in PyTorch's own order of memory. Each of its rows changes one thing, the last ones
 several. The loops take turns, round by round; a row gives the median of its rounds, in images a second, and as a ratio
 to the plain loop of the same round. Memory is the peak of the process while the loop runs. Ours is `Learner` with the
-callbacks of `boneage.learn.fit.fit`. "inside" is the share of the time between forward and step.
+callbacks of `boneage.learn.fit.fit`. "inside" is the share of the time between forward and step. With one thread the
+time is the processor's, which other work on the machine hardly moves; with several it is the clock's.
 """
 import ctypes
 import csv
@@ -18,15 +19,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from fastai.callback.core import Callback
 
 from boneage.learn.age import Cell, absolute_error
-from boneage.learn.fit import Bfloat16, EpochSeed, Stopwatch
+from boneage.learn.fit import Bfloat16, EpochSeed
 from boneage.learn.grid import PAPER_RECIPE, age_dataloaders, age_learner, begin
 from boneage.learn.scales import LAPTOP, PAPER
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = 3 # of a round, after one to warm up
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3 # of glibc's mallopt
+
+
+def now():
+    """Seconds."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def hands(scale, n):
@@ -60,15 +66,23 @@ class Plain:
 
     def epoch(self):
         """Seconds, seconds inside the network, images."""
-        start, inside, images = time.perf_counter(), 0., 0
+        start, inside, images = now(), 0., 0
         for x, sex, target in self.batches:
-            at = time.perf_counter()
+            at = now()
             with torch.autocast('cpu', torch.bfloat16, enabled=self.bf16): said = self.run(torch.Tensor(x), sex)
             absolute_error(said.float(), target).backward()
             self.optimiser.step()
             self.optimiser.zero_grad()
-            inside, images = inside + time.perf_counter() - at, images + len(x)
-        return time.perf_counter() - start, inside, images
+            inside, images = inside + now() - at, images + len(x)
+        return now() - start, inside, images
+
+
+class Watch(Callback):
+    """As `boneage.learn.fit.Stopwatch`, on the clock of this script."""
+    def before_train(self): self.start, self.inside = now(), 0.
+    def before_batch(self): self.batch_start = now()
+    def after_batch(self): self.inside += (now() - self.batch_start) * self.training
+    def after_train(self): self.seconds = now() - self.start
 
 
 class Ours:
@@ -76,12 +90,12 @@ class Ours:
     def __init__(self, cell, data, bf16=True, recipe=PAPER_RECIPE):
         self.images, rows = len(data[0]), np.arange(len(data[0]))
         self.learn = age_learner(age_dataloaders(*data, rows, rows[:2], cell, recipe), cell, recipe)
-        self.callbacks = [EpochSeed(0), Stopwatch(), *[Bfloat16()] * bf16]
+        self.callbacks = [EpochSeed(0), Watch(), *[Bfloat16()] * bf16]
 
     def epoch(self):
         watch = self.callbacks[1]
         with self.learn.no_bar(), self.learn.no_logging(): self.learn.fit(1, 2e-5, cbs=self.callbacks)
-        return watch.inside / watch.share, watch.inside, self.images # of the training, without the validation
+        return watch.seconds, watch.inside, self.images # of the training, without the validation
 
 
 def interleaved(loops, rounds):
@@ -105,8 +119,9 @@ def rows_of(found, against, threads):
                    peak_gb=round(memory, 2), rounds=len(of), threads=threads)
 
 
-def main(rounds=3):
-    cell, data = Cell('A', scale=PAPER), hands(PAPER, 8 * STEPS)
+def main(rounds=3, threads=2, steps=3):
+    torch.set_num_threads(threads)
+    cell, data = Cell('A', scale=PAPER), hands(PAPER, 8 * steps)
     plain = partial(Plain, cell, data)
     loops = {'plain': plain(), 'channels_last': plain(channels_last=True), 'fused Adam': plain(fused=True),
              'bfloat16': plain(bf16=True), 'bfloat16, channels_last': plain(bf16=True, channels_last=True),
@@ -117,7 +132,7 @@ def main(rounds=3):
     again = {f'{name}, malloc keeps memory': loops[name] for name in ('plain', 'ours')}
     found = interleaved(again, rounds)
     table += rows_of(found, 'plain, malloc keeps memory', torch.get_num_threads())
-    small = hands(LAPTOP, 320)
+    small = hands(LAPTOP, 32 * 4)
     laptop = {'laptop scale, ours': Ours(Cell('A', scale=LAPTOP), small)}
     table += rows_of(interleaved(laptop, rounds), 'laptop scale, ours', torch.get_num_threads())
     with (ROOT/'results/training-speed.csv').open('w', newline='') as file:

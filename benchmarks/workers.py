@@ -3,7 +3,8 @@
     python benchmarks/workers.py [ROUNDS] [RADIOGRAPHS]
 
 A grid of six cells at tiny scale, on one worker of one processor and on two; a batch of 400 drawn hands, likewise; in
-turns, round by round, on workers that have begun before the clock does. The ratio is the median of those of the rounds.
+turns, round by round, on workers that have begun before the clock does and have the priority of this process (Ray would
+give them a low one, which counts beside other work). The ratio is the median of those of the rounds.
 With RADIOGRAPHS a batch of so many is read besides, and the memory of the command and of its workers is written down
 every tenth part of it.
 """
@@ -79,6 +80,7 @@ def batch(jobs, out, workers, progress=None):
 
 def main(rounds=3, many=0):
     torch.set_num_threads(1)
+    os.environ['RAY_worker_niceness'] = '0' # as this process, with which they are compared
     join(LOCAL, num_cpus=2)
     with tempfile.TemporaryDirectory() as work:
         work, times = Path(work), {(kind, n): [] for kind in ('grid of 6 tiny cells', 'batch of 400') for n in (1, 2)}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PART', 'BLOCK', 'STRETCH', 'is_address', 'reaching', 'place', 'parquet_rows', 'read_any_table', 'look', 'Worker',
-           'as_json', 'from_json', 'schema', 'whole', 'parts_in', 'write_part', 'bind', 'done_in', 'in_lots', 'count',
+           'as_json', 'from_json', 'schema', 'parts_in', 'write_part', 'bind', 'done_in', 'in_lots', 'count',
            'our_error', 'read_all', 'check_model', 'assess_archive']
 
 # %% ../../nbs/cluster/03_archive.ipynb #4457a151
@@ -33,7 +33,7 @@ from ..child import SEXES
 from boneage.clinic.batch import (
     BatchError, Job, Rows, as_row, check_rows, columns, done_before, jobs_of, named_by, only_run, read_rows, text_rows,
     write_table)
-from .workers import LOCAL, ClusterError, workers
+from .workers import LOCAL, ClusterError, whole, workers
 from ..radiograph import SUFFIXES
 
 # %% ../../nbs/cluster/03_archive.ipynb #2b935efc
@@ -137,13 +137,6 @@ def schema() -> pa.Schema:
     return pa.schema([(column, _parquet_type(fields.get(column, float))) for column in columns()])
 
 # %% ../../nbs/cluster/03_archive.ipynb #3fb54e0e
-@contextmanager
-def whole(file: Path) -> Iterator[Path]: # to write to
-    "A path whose content takes the place of a file when it is whole."
-    part = file.with_name(f'{file.name}.part')
-    yield part
-    part.replace(file)
-
 def parts_in(folder: Path) -> list[Path]: # CSV files
     "The whole parts of a run, in their order."
     return sorted(folder.glob('part-*.csv'))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOCAL', 'ClusterError', 'check_answers', 'join', 'version_here', 'check_versions', 'workers', 'nodes', 'check_room',
-           'on_node', 'ask_nodes', 'all_see']
+           'on_node', 'ask_nodes', 'all_see', 'whole', 'read_files', 'write_files', 'Desk']
 
 # %% ../../nbs/cluster/01_workers.ipynb #ca570c43
 import logging
@@ -40,6 +40,7 @@ def join(
 ) -> None:
     "Connect to Ray, or raise `ClusterError`; a start that a busy machine delays too long is tried twice."
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal') # or its processes write to our stderr
     more |= dict(log_to_driver=False, logging_level=logging.ERROR)
     if address == LOCAL: more['include_dashboard'] = False
     if address not in (LOCAL, 'auto'): check_answers(address)
@@ -96,9 +97,9 @@ def check_room(
                        f'{most}; ask for less')
 
 # %% ../../nbs/cluster/01_workers.ipynb #7517a38e
-def on_node(node: str, soft: bool = False) -> NodeAffinitySchedulingStrategy:
+def on_node(node: str) -> NodeAffinitySchedulingStrategy:
     "Where a task is to run."
-    return NodeAffinitySchedulingStrategy(node, soft=soft)
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 def ask_nodes(
     question: Callable, # a function
@@ -118,3 +119,47 @@ def all_see(
     token.touch()
     try: return all(ask(os.path.exists, str(token)))
     finally: token.unlink()
+
+# %% ../../nbs/cluster/01_workers.ipynb #d3b0a1c2
+@contextmanager
+def whole(file: Path) -> Iterator[Path]: # to write to
+    "A path whose content takes the place of a file when it is whole."
+    part = file.with_name(f'{file.name}.part')
+    yield part
+    part.replace(file)
+
+def read_files(
+    folder: Path, # of a cell; may be missing
+) -> dict[str, bytes]:
+    "The whole files of a folder by name."
+    found = folder.glob('*') if folder.is_dir() else ()
+    return {file.name: file.read_bytes() for file in found if file.suffix != '.part'}
+
+def write_files(
+    folder: Path,
+    files: dict[str, bytes],
+) -> None:
+    "Make a folder hold just these files; those that are there already stay as they are."
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        if (folder / name).exists() and (folder / name).read_bytes() == data: continue
+        with whole(folder / name) as part: part.write_bytes(data)
+    for old in set(read_files(folder)) - set(files): (folder / old).unlink()
+
+# %% ../../nbs/cluster/01_workers.ipynb #be096150
+class Desk:
+    "Where workers report to."
+    def __init__(self, out: Path): # folder of the cells
+        self.out = out
+        self.events: list = []
+
+    def tell(self, event: Any) -> None: self.events.append(event)
+
+    def news(self) -> list:
+        "What was told since the last time."
+        events, self.events = self.events, []
+        return events
+
+    def keep(self, cell: str, files: dict[str, bytes]) -> None: write_files(self.out / cell, files)
+
+    def kept(self, cell: str) -> dict[str, bytes]: return read_files(self.out / cell)
