@@ -34,7 +34,7 @@ from boneage.learn.registered import read_registered
 from boneage.learn.scales import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = 12
+EPOCHS = 4
 
 
 def memory():
@@ -84,7 +84,7 @@ def main(rounds=3, many=0):
     join(LOCAL, num_cpus=2)
     with tempfile.TemporaryDirectory() as work:
         work, times = Path(work), {(kind, n): [] for kind in ('grid of 6 tiny cells', 'batch of 400') for n in (1, 2)}
-        hands = write_hands(work/'registered', 600)
+        hands = write_hands(work/'registered', 400)
         (work/'scans').mkdir()
         for n, hand in enumerate(draw_cohort(40, 6, side=300)):
             for copy in range(max(400, many) // 40): cv2.imwrite(f'{work}/scans/{copy:04}-{n:02}.png', hand.picture)

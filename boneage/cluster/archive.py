@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PART', 'BLOCK', 'STRETCH', 'is_address', 'reaching', 'place', 'parquet_rows', 'read_any_table', 'look', 'Worker',
            'as_json', 'from_json', 'schema', 'parts_in', 'write_part', 'bind', 'done_in', 'in_lots', 'count',
-           'our_error', 'read_all', 'check_model', 'assess_archive']
+           'from_answer', 'read_all', 'check_model', 'assess_archive']
 
 # %% ../../nbs/cluster/03_archive.ipynb #4457a151
 import json
@@ -110,8 +110,12 @@ class Worker:
             if store.exists(path): store.get_file(path, str(near))
             return replace(of(near), file=str(job.file))
 
-    def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]: # a job and a row, each as JSON
-        return dict(row=[json.dumps(self.assess(from_json(job)).as_dict()) for job in block['job']])
+    def answer(self, job: Job) -> dict[str, Any]: # a row; or an error, which ends the run
+        try: return self.assess(job).as_dict()
+        except BatchError as error: return dict(error=str(error))
+
+    def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]: # a job and its answer, each as JSON
+        return dict(row=[json.dumps(self.answer(from_json(job))) for job in block['job']])
 
 def as_json(job: Job) -> str:
     "What a worker is told of a radiograph."
@@ -204,15 +208,11 @@ def _quiet() -> None:
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger('ray.data').setLevel(logging.ERROR)
 
-def our_error(
-    error: BaseException, # of Ray
-) -> Exception:
-    "What a worker could not do, in one line."
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, BatchError): cause = cause.__cause__
-    if isinstance(cause, BatchError): return cause
-    why = (str(error).strip().splitlines() or [type(error).__name__])[-1][:160]
-    return ClusterError(f'a worker cannot go on ({why}); the same command goes on from here')
+def from_answer(text: str) -> Assessment:
+    "The row of a worker; its error raises `BatchError`."
+    said = json.loads(text)
+    if 'error' in said: raise BatchError(said['error'])
+    return Assessment(**said)
 
 def read_all(
     jobs: list[Job],
@@ -228,8 +228,10 @@ def read_all(
         read = data.map_batches(Worker, batch_size=BLOCK, batch_format='numpy', fn_constructor_args=(weights, level),
                                 compute=pool, num_cpus=1)
         try:
-            for row in read.iter_rows(): yield Assessment(**json.loads(row['row']))
-        except RayError as error: raise our_error(error) from error
+            for row in read.iter_rows(): yield from_answer(row['row'])
+        except RayError as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)[:160]
+            raise ClusterError(f'the workers cannot go on ({why}); the same command goes on from here') from error
 
 # %% ../../nbs/cluster/03_archive.ipynb #1dceb6eb
 def check_model(

@@ -21,7 +21,7 @@ from ..drawn.cohort import draw_cohort
 from ..learn.age import Cell, input_size
 from ..learn.fit import Stopwatch, precision
 from ..learn.grid import age_dataloaders, age_learner
-from ..learn.scales import SCALES, Scale
+from ..learn.scales import Scale
 
 # %% ../../nbs/cluster/05_costs.ipynb #5078ecfc
 def reading_seconds(

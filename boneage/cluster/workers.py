@@ -40,7 +40,6 @@ def join(
 ) -> None:
     "Connect to Ray, or raise `ClusterError`; a start that a busy machine delays too long is tried twice."
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-    os.environ.setdefault('RAY_BACKEND_LOG_LEVEL', 'fatal') # or its processes write to our stderr
     more |= dict(log_to_driver=False, logging_level=logging.ERROR)
     if address == LOCAL: more['include_dashboard'] = False
     if address not in (LOCAL, 'auto'): check_answers(address)
