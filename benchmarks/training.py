@@ -9,7 +9,6 @@ to the plain loop of the same round. Memory is the peak of the process while the
 callbacks of `boneage.learn.fit.fit`. "inside" is the share of the time between forward and step. With one thread the
 time is the processor's, which other work on the machine hardly moves; with several it is the clock's.
 """
-import ctypes
 import csv
 import sys
 import time
@@ -22,12 +21,11 @@ import torch
 from fastai.callback.core import Callback
 
 from boneage.learn.age import Cell, absolute_error
-from boneage.learn.fit import Bfloat16, EpochSeed
+from boneage.learn.fit import Bfloat16, EpochSeed, keep_memory
 from boneage.learn.grid import PAPER_RECIPE, age_dataloaders, age_learner, begin
 from boneage.learn.scales import LAPTOP, PAPER
 
 ROOT = Path(__file__).resolve().parent.parent
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3 # of glibc's mallopt
 
 
 def now():
@@ -40,12 +38,6 @@ def hands(scale, n):
     rng = np.random.default_rng(0)
     canvas = rng.integers(0, 255, (n, *scale.canvas), np.uint8)
     return canvas, pd.DataFrame(dict(male=rng.random(n) > .5, boneage=rng.uniform(20, 200, n)))
-
-
-def keep_memory():
-    """Let glibc keep what is freed, rather than give it back to the kernel and ask again."""
-    libc = ctypes.CDLL('libc.so.6')
-    return all(libc.mallopt(what, size) for what, size in ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1)))
 
 
 def peak(reset=False):

@@ -679,6 +679,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'boneage.learn.fit.Stopwatch.times': ('learning/fit.html#stopwatch.times', 'boneage/learn/fit.py'),
                                    'boneage.learn.fit.fit': ('learning/fit.html#fit', 'boneage/learn/fit.py'),
                                    'boneage.learn.fit.is_depthwise': ('learning/fit.html#is_depthwise', 'boneage/learn/fit.py'),
+                                   'boneage.learn.fit.keep_memory': ('learning/fit.html#keep_memory', 'boneage/learn/fit.py'),
                                    'boneage.learn.fit.load_weights': ('learning/fit.html#load_weights', 'boneage/learn/fit.py'),
                                    'boneage.learn.fit.make_card': ('learning/fit.html#make_card', 'boneage/learn/fit.py'),
                                    'boneage.learn.fit.precision': ('learning/fit.html#precision', 'boneage/learn/fit.py'),
