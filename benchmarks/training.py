@@ -121,7 +121,7 @@ def main(rounds=3, threads=2, steps=3):
              'ours in single precision': Ours(cell, data, bf16=False), 'ours': Ours(cell, data)}
     table = [*rows_of(interleaved(loops, rounds), 'plain', torch.get_num_threads())]
     assert keep_memory()
-    again = {f'{name}, malloc keeps memory': loops[name] for name in ('plain', 'ours')}
+    again = {f'{name}, malloc keeps memory': loops[name] for name in ('plain', 'ours in single precision', 'ours')}
     found = interleaved(again, rounds)
     table += rows_of(found, 'plain, malloc keeps memory', torch.get_num_threads())
     small = hands(LAPTOP, 32 * 4)
