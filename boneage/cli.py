@@ -72,7 +72,7 @@ Height = Annotated[float | None, typer.Option(metavar='CM', min=30, max=230,
 Json = Annotated[bool, typer.Option('--json', help='Print JSON for programs.')]
 Sex = Annotated[str, typer.Option(metavar='M|F', callback=check_sex, show_default=False,
                                   help='Sex of the patients, where neither DICOM nor a table says it.')]
-Ray = Annotated[str | None, typer.Option(metavar='[ADDRESS]', help='Use the workers of Ray: a cluster, or this machine.')]
+Ray = Annotated[str | None, typer.Option(metavar='[ADDRESS]', help='Use workers of Ray, here or of a cluster.')]
 
 # %% ../nbs/clinic/05_command_line.ipynb #de32a1c8
 def check_level(

@@ -147,8 +147,9 @@ def parts_in(folder: Path) -> list[Path]: # CSV files
 
 def write_part(folder: Path, n: int, found: list[Assessment]) -> None:
     "Write a part of the rows as Parquet and as CSV."
-    def shown(row): return {k: v.encode(errors='backslashreplace').decode() if isinstance(v, str) else v for k, v in row.items()}
-    rows, file = [shown(as_row(each)) for each in found], folder / f'part-{n:06}.csv'
+    def text(cell): return cell.encode(errors='backslashreplace').decode() if isinstance(cell, str) else cell
+    rows = [{name: text(cell) for name, cell in as_row(each).items()} for each in found]
+    file = folder / f'part-{n:06}.csv'
     with whole(file.with_suffix('.parquet')) as part: pq.write_table(pa.Table.from_pylist(rows, schema()), part)
     with whole(file) as part: write_table(found, part)
 

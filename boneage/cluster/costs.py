@@ -88,7 +88,8 @@ def reading_table(
 ) -> pd.DataFrame: # days, one row a number of cores
     "How many days reading takes."
     speeds = {n: site.radiographs_a_second(n, mb) for n in cores}
-    days = {n: {f'{size:,}': round(size / speed / 86400, 2) for size in sizes} | {'held back by': by} for n, (speed, by) in speeds.items()}
+    def row(speed, by): return {f'{n:,}': round(n / speed / 86400, 3) for n in sizes} | {'held back by': by}
+    days = {n: row(*found) for n, found in speeds.items()}
     return pd.DataFrame(days).T.rename_axis('cores')
 
 # %% ../../nbs/cluster/05_costs.ipynb #e83f71af
@@ -99,7 +100,9 @@ def sizes_table(
 ) -> pd.DataFrame: # one row a size of the archive
     "The room that registered hands take."
     canvas, (height, width) = np.prod(scale.canvas), input_size(scale, 'A')
-    def row(n): return {'canvases, GB': n * canvas / 1e9, 'region A alone, GB': n * height * width / 1e9, 'MB a second': speed * canvas / 1e6}
+    def row(n):
+        return {'canvases, GB': n * canvas / 1e9, 'region A alone, GB': n * height * width / 1e9,
+                'MB a second': speed * canvas / 1e6}
     return pd.DataFrame({f'{scale.name}, {n:,}': row(n) for n in sizes}).T.rename_axis('scale, hands')
 
 # %% ../../nbs/cluster/05_costs.ipynb #d56a4d8a

@@ -55,7 +55,8 @@ class ShareBatches(DistributedTrainer):
 
     def before_validate(self) -> None: pass
 
-    def _wrap_dl(self, dl): return dl if isinstance(dl, SharedLoader) else SharedLoader(dl, device=self.learn.model.device)
+    def _wrap_dl(self, dl):
+        return dl if isinstance(dl, SharedLoader) else SharedLoader(dl, device=self.learn.model.device)
 
 @contextmanager
 def share_batches(learn: Learner) -> Iterator[None]:
