@@ -237,7 +237,8 @@ def follow_child(
     from boneage import TERMS
     from boneage.clinic import batch as batches, follow
     jobs = batches.find_jobs(inputs, sex or None, None, complain)
-    for written in filter(None, (out, report)): check_kept(written, [Path(f) for f in (*inputs, *(j.file for j in jobs))])
+    named = [Path(file) for file in (*inputs, *(job.file for job in jobs))]
+    for written in filter(None, (out, report)): check_kept(written, named)
     assessor = load_assessor(weights)
     examined = [assessor.examine(job.file, job.sex, age_months=job.age_months) for job in jobs]
     for each in examined:
