@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LEAST_LENGTH', 'LEAST_ALIKE', 'LESS_ALIKE',
-           'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE', 'DARKEST_STRIPE', 'FLAT', 'look',
+           'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE', 'DARKEST_STRIPE', 'FLAT', 'ENOUGH', 'look',
            'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate', 'check_whole',
            'compare_rows', 'dark_stripe', 'is_torn', 'check_rows', 'place_hand']
 
@@ -115,6 +115,7 @@ FITTING, LESS_FITTING = .7, .2  # correlation of neighbouring rows that fit one 
 MOST_BROKEN = 25  # pairs of rows from the fingertips to the end of the picture that do not
 STRIPE, DARKEST_STRIPE = 8, 60  # rows of a stripe; grey levels by which their means are below those above and below
 FLAT = 3  # grey levels: the standard deviation of a row of one grey
+ENOUGH = 500  # columns of a picture that are compared, at least
 
 # %% ../nbs/reading/07_points.ipynb #1ad50cde
 def compare_rows(
@@ -145,7 +146,7 @@ def is_torn(
     rows, beyond = beyond_capitate(points, mask)
     hand = rows[beyond < LEAST_WRIST]
     first, n = hand.min() + margin, max(int(np.ptp(hand)) - 2 * margin, 0)
-    alike, steps = compare_rows(level_grey(positive)[first:])
+    alike, steps = compare_rows(level_grey(positive[:, ::max(1, positive.shape[1] // ENOUGH)])[first:])
     usual = np.median(alike[np.isfinite(alike)]) if np.isfinite(alike).any() else 1.
     apart = np.nan_to_num(alike[:n]).min(initial=1) < min(LEAST_ALIKE, usual - LESS_ALIKE)
     broken = (alike < min(FITTING, usual - LESS_FITTING)).sum() > MOST_BROKEN

@@ -16,8 +16,8 @@ import boneage
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT/'boneage/weights'
-LISTS = {'learn': ['learn'], 'clinic': ['clinic'],
-         'dev': ['learn', 'clinic', 'dev']}  # what of settings.ini is in each extra
+LISTS = {'learn': ['learn'], 'clinic': ['clinic'], 'cluster': ['cluster'],
+         'dev': ['learn', 'clinic', 'cluster', 'dev']}  # what of settings.ini is in each extra
 MOST_MB = 500
 
 pytestmark = pytest.mark.xdist_group('packaging')  # one build, one environment
@@ -92,7 +92,8 @@ def test_light_installation(environment, hand, tmp_path):
     for command, extra in ((['check-data', '.'], 'learn'), (['demo'], 'learn'),
                            (['train', 'masks', '.', '--out', 'r', '--annotations', '.'], 'learn'),
                            (['assess', 'hand.png', '--sex', 'F', '--report', 'r.html'],
-                            'clinic'), (['serve', '--no-browser'], 'clinic'), (['node', 'node.toml'], 'clinic')):
+                            'clinic'), (['serve', '--no-browser'], 'clinic'), (['node', 'node.toml'], 'clinic'),
+                           (['batch', 'hand.png', '--ray', '--out', 'ages.csv'], 'cluster')):
         done = run(*command)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
         assert f"pip install 'boneage[{extra}]'" in done.stderr

@@ -8,7 +8,7 @@ import cv2
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {'torch', 'torchvision', 'fastai', 'fastcore', 'timm', 'pandas', 'matplotlib', 'seaborn', 'scipy', 'skimage',
-         'sklearn', 'onnx',
+         'sklearn', 'onnx', 'ray', 'pyarrow', 'fsspec', 'boneage.cluster',
          'highdicom', 'gradio', 'boneage.drawn', 'boneage.learn'}
 
 

@@ -6,16 +6,19 @@
 __all__ = ['FOLDS', 'PAPER_ADAM', 'ADAMW', 'PAPER_RECIPE', 'STRONG_LR', 'ONE_CYCLE', 'FINE_TUNE', 'RECIPES', 'paper_grid',
            'fold_of', 'cell_rows', 'Recipe', 'read_windows', 'age_loader', 'age_dataloaders', 'networks_in',
            'nearest_network', 'begin', 'mae_months', 'age_learner', 'predict_rows', 'prediction_table', 'cell_card',
-           'write_network', 'train_cell', 'run_cell', 'registered_hands', 'train_age', 'about_run', 'collect']
+           'write_network', 'train_cell', 'run_cell', 'registered_hands', 'run_cells', 'first_alone', 'train_age',
+           'about_run', 'collect']
 
 # %% ../../nbs/learning/09_grid.ipynb #3d7da34d
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 # %% ../../nbs/learning/09_grid.ipynb #cf4ccb4b
 from ..hand import Registrar
@@ -41,7 +44,7 @@ from fastai.callback.schedule import Learner # with fit_one_cycle
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.optimizer import Adam, Optimizer
-from fastai.torch_core import TensorImage, default_device, set_seed
+from fastai.torch_core import TensorImage, default_device, distrib_barrier, num_distrib, rank_distrib, set_seed
 
 # %% ../../nbs/learning/09_grid.ipynb #9ae4a3b8
 def paper_grid(
@@ -262,7 +265,7 @@ def train_cell(
                   schedule=recipe.schedule, best='mae_months', patience=recipe.patience, stage=cell.name)
     card = cell_card(cell, table, parts['train'], withheld, recipe, history)
     net = learn.model.half().float() # as precise as its file
-    write_network(net, cell, card, folder / 'network.onnx')
+    if not rank_distrib(): write_network(net, cell, card, folder / 'network.onnx')
     return net
 
 # %% ../../nbs/learning/09_grid.ipynb #41c901a5
@@ -285,7 +288,9 @@ def run_cell(
             raise DatasetError(f'{cell.name}: too few radiographs ({counts}); give more data')
         progress(Event(cell.name, 0, cell.scale.age.epochs, counts))
         net = train_cell(cell, canvas, table, parts, done.parent, len(leave_out), recipe, start, progress)
-        with whole(done) as part: prediction_table(net, canvas, table, parts, cell).to_csv(part, index=False)
+        if not rank_distrib():
+            with whole(done) as part: prediction_table(net, canvas, table, parts, cell).to_csv(part, index=False)
+        distrib_barrier() # of several processes the first one writes
     return read_cell(done)
 
 # %% ../../nbs/learning/09_grid.ipynb #0ce3684a
@@ -303,7 +308,26 @@ def registered_hands(
     if canvas.shape[1:] == scale.canvas: return canvas, table
     raise DatasetError(f'{folders[0]}: holds hands of another scale than {scale.name}; give its --scale')
 
+# %% ../../nbs/learning/09_grid.ipynb #361f9b4d
+def run_cells(
+    starts: dict[Cell, str | Path | None], # the cells, each with the file that it starts from
+    canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
+    table: pd.DataFrame, # its rows
+    out: str | Path, # gets a folder for each cell
+    progress: Progress = print,
+    **how: Any, # of `run_cell`
+) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
+    "Run cells one after the other."
+    return {cell: run_cell(cell, canvas, table, out, start=start, progress=progress, **how)
+            for cell, start in starts.items()}
+
 # %% ../../nbs/learning/09_grid.ipynb #fbf09a31
+def first_alone() -> AbstractContextManager:
+    "Of several processes that train one network, the first goes through alone, the others after it."
+    if num_distrib() < 2: return nullcontext()
+    from boneage.learn.processes import first_alone
+    return first_alone()
+
 def train_age(
     folders: Iterable[str | Path], # data sets, those of `also` among them, or one file of `pack_registered`
     out: str | Path, # a run: holds mask.onnx and points.onnx, unless hands are packed; gets registered/ and age/
@@ -315,15 +339,16 @@ def train_age(
     backbone: str | Path | None = None, # file of a timm trunk's weights; None: those that a package has, or none
     also: Set[str] = frozenset(), # names of the data sets that are only learnt from
     progress: Progress = print,
+    run: Callable[..., dict[Cell, pd.DataFrame]] = run_cells, # or that of `boneage.cluster.cells`
 ) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
     "Register the radiographs and train the cells."
     cells, networks = list(cells or paper_grid(scale)), networks_in(start) if start else {}
-    starts = {cell: networks[nearest_network(cell, networks)] for cell in cells} if start else {}
-    canvas, table = registered_hands(folders, out, scale, progress)
-    def run(cell):
-        begins = starts.get(cell) or backbone or packaged_weights(cell.trunk)
-        return run_cell(cell, canvas, table, Path(out, 'age'), leave_out, recipe, begins, progress, also)
-    return {cell: run(cell) for cell in cells}
+    def begins(cell):
+        return networks[nearest_network(cell, networks)] if start else backbone or packaged_weights(cell.trunk)
+    starts = {cell: begins(cell) for cell in cells}
+    if rank_distrib(): progress = lambda event: None
+    with first_alone(): canvas, table = registered_hands(folders, out, scale, progress)
+    return run(starts, canvas, table, Path(out, 'age'), progress, leave_out=leave_out, recipe=recipe, also=also)
 
 # %% ../../nbs/learning/09_grid.ipynb #630f4d02
 def about_run(
