@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 import cv2
 import numpy as np
+
+# %% ../nbs/reading/16_assessment.ipynb #2c46860d
 from .child import OLDEST, SEX_NAMES, SEXES, Refusal, find_child, in_years, parse_sex
 from .ensemble import load_ensemble
 from .hand import Registered, Registrar

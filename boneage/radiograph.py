@@ -144,7 +144,8 @@ def _check_kind(ds: 'pydicom.Dataset') -> None:
     said = ds.get('Modality') or 'DX'
     for modality in [said] if isinstance(said, str) else said:
         if modality in RADIOGRAPHS: continue
-        raise PictureError(f'is of modality {modality}, no radiograph ({", ".join(RADIOGRAPHS)}); give the radiograph')
+        kind = ' '.join(str(modality).split())[:16] # a damaged header may have anything here
+        raise PictureError(f'is of modality {kind}, no radiograph ({", ".join(RADIOGRAPHS)}); give the radiograph')
     if [*(ds.get('ImageType') or [])][:2] == ['DERIVED', 'SECONDARY']:
         raise PictureError('was written by a program (DERIVED, SECONDARY), not by a scanner; give the radiograph')
 

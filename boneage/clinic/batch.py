@@ -20,6 +20,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 from filelock import FileLock, Timeout
+
+# %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
 from ..child import DAYS, SEX_SPELLINGS, SEX_WORDS
 from ..radiograph import picture_files

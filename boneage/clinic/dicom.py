@@ -23,6 +23,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 from pydicom.valuerep import PersonName
 import boneage
+
+# %% ../../nbs/clinic/03_dicom.ipynb #f7e6167b
 from ..assessment import Assessment
 from ..child import SEX_NAMES, in_years, read_patient
 from ..radiograph import PictureError

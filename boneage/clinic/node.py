@@ -32,6 +32,8 @@ from pydicom.uid import (
     DigitalXRayImageStorageForProcessing, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage)
 from pynetdicom import AE, evt
 from pynetdicom.pdu import P_DATA_TF
+
+# %% ../../nbs/clinic/09_node.ipynb #24c33063
 from ..assessment import Assessor, Examined
 from .dicom import draw_result, result_lines, write_capture, write_report
 from .queue import (

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from jinja2 import DictLoader, Environment
 import boneage
+
+# %% ../../nbs/clinic/02_report.ipynb #32578737
 from ..assessment import Assessment, Assessor, Examined
 from ..child import OLDEST, SEX_NAMES, in_years
 from ..ensemble import Ensemble

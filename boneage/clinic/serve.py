@@ -17,6 +17,8 @@ from typing import Annotated, Literal
 from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
 from fastapi.responses import PlainTextResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+# %% ../../nbs/clinic/04_serve.ipynb #65074df9
 from .. import TERMS, __version__
 from ..assessment import Assessment, Assessor, Examined
 from .batch import parse_age

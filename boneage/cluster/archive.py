@@ -28,6 +28,8 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.exceptions import RayError
+
+# %% ../../nbs/cluster/03_archive.ipynb #99ce2f85
 from ..assessment import Assessment, Assessor
 from ..child import SEXES
 from boneage.clinic.batch import (

@@ -18,6 +18,8 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
+
+# %% ../../nbs/cluster/02_cells.ipynb #8e1cb711
 from .workers import (
     LOCAL, ClusterError, Desk, all_see, check_room, on_node, read_files, workers, write_files)
 from ..learn.age import Cell

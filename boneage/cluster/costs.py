@@ -16,6 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+
+# %% ../../nbs/cluster/05_costs.ipynb #a51d3ad3
 from ..assessment import Assessor
 from ..drawn.cohort import draw_cohort
 from ..learn.age import Cell, input_size

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 import cv2
 import numpy as np
+
+# %% ../../nbs/drawn/03_cohort.ipynb #f2e7d001
 from .anatomy import (MIDDLE, PALM, THUMB, Digit, draw_growth, hand_bones, hand_length, lay_rays, maturity,
                                    plumpness, resting_digits, soft_tissue, spread_digits)
 from .film import Exposure, expose, finish, hand_density, invert, pose_matrix

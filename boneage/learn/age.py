@@ -21,6 +21,8 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+# %% ../../nbs/learning/07_age.ipynb #c1d5e9f6
 from ..child import OLDEST, SEXES
 from ..ensemble import SEX_INPUT, to_months
 from ..regions import REGIONS, window_of

@@ -23,6 +23,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
+
+# %% ../../nbs/learning/02_data.ipynb #8ac3f920
 from ..child import OLDEST, SEX_COLOURS, SEX_NAMES, SEX_SPELLINGS, SEXES
 from ..hand import Registered
 from ..mask import is_negative

@@ -20,6 +20,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+# %% ../../nbs/learning/14_demo.ipynb #3fc7ec23
 from .. import TERMS
 from ..assessment import Assessor
 from ..contrast import equalise

@@ -21,6 +21,8 @@ import pandas as pd
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+
+# %% ../../nbs/learning/11_export.ipynb #712dc9eb
 from .. import TERMS
 from ..child import SEXES
 from ..ensemble import load_ensemble

@@ -15,9 +15,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from .. import TERMS
-from .data import DatasetError, Event, Progress
-from .scales import Scale
 import numpy as np
 import pandas as pd
 import torch
@@ -28,6 +25,11 @@ from fastai.callback.tracker import EarlyStoppingCallback, TrackerCallback
 from fastai.learner import load_model, save_model
 from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib, set_seed
 from torch import nn
+
+# %% ../../nbs/learning/03_fit.ipynb #1e4027d8
+from .. import TERMS
+from .data import DatasetError, Event, Progress
+from .scales import Scale
 
 # %% ../../nbs/learning/03_fit.ipynb #3b5a8a32
 @contextmanager

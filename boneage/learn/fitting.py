@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
+
+# %% ../../nbs/learning/10_fitting.ipynb #fca40ae1
 from ..child import SEX_NAMES
 from ..interval import Calibration
 from .age import COHORTS, Cell, parse_cell
@@ -94,7 +96,8 @@ def fit_ensemble(
     rows = rows[rows.index.get_level_values('male') == (sex == 'M')]
     weights, constant = fit_linear(rows.to_numpy(), labels_of(rows))
     of, n = dict(zip(joined, weights)), Counter(map(member_of, serving))
-    return {cell: float(of[member_of(cell)] / n[member_of(cell)]) for cell in serving if of[member_of(cell)] > 0}, constant
+    shares = {cell: float(of[member_of(cell)] / n[member_of(cell)]) for cell in serving}
+    return {cell: share for cell, share in shares.items() if share > 0}, constant
 
 # %% ../../nbs/learning/10_fitting.ipynb #0be9610a
 def blend(

@@ -9,6 +9,13 @@ __all__ = ['Pair', 'MOST_ASTRAY', 'conv_module', 'cell_centres', 'PointNet', 'po
 # %% ../../nbs/learning/05_keypoints.ipynb #9daa2f3a
 from collections.abc import Set
 from pathlib import Path
+import numpy as np
+import pandas as pd
+import torch
+from fastai.vision import all as fv
+from torch import nn
+
+# %% ../../nbs/learning/05_keypoints.ipynb #cc9f1d7f
 from ..contrast import equalise
 from .data import DatasetError, Event, Progress, held_out_points, map_pictures, radiographs, read_points
 from .export import to_onnx
@@ -18,11 +25,6 @@ from ..mask import clean_mask, mark_hands
 from ..networks import Network
 from ..points import outline_distance
 from ..warp import crop_matrix, move_points, warp
-import numpy as np
-import pandas as pd
-import torch
-from fastai.vision import all as fv
-from torch import nn
 
 # %% ../../nbs/learning/05_keypoints.ipynb #e23ad693
 def conv_module(

@@ -16,6 +16,16 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from fastai.vision import all as fv
+from skimage.exposure import rescale_intensity
+from torch import nn
+from torch.nn import functional as F
+
+# %% ../../nbs/learning/04_masks.ipynb #40a17406
 from ..drawn.film import add_marker
 from .data import DatasetError, Progress, held_out, held_out_points, lot
 from .data import map_pictures, radiographs, read_points
@@ -26,14 +36,6 @@ from ..mask import clean_mask, from_square, hand_probability, mask_square, to_sq
 from ..networks import Network
 from ..points import outline_distance
 from ..radiograph import read_pixels
-import cv2
-import numpy as np
-import pandas as pd
-import torch
-from fastai.vision import all as fv
-from skimage.exposure import rescale_intensity
-from torch import nn
-from torch.nn import functional as F
 
 # %% ../../nbs/learning/04_masks.ipynb #7822d19d
 def conv_block(

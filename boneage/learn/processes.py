@@ -17,6 +17,8 @@ from fastai.data.load import DataLoader
 from fastai.distributed import DistributedDL, DistributedTrainer
 from fastai.learner import Learner
 from fastcore.basics import chunked
+
+# %% ../../nbs/cluster/04_processes.ipynb #71bf7c4c
 from .data import DatasetError
 
 # %% ../../nbs/cluster/04_processes.ipynb #a6d52306

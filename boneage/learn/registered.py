@@ -15,6 +15,8 @@ from zipfile import BadZipFile
 import cv2
 import numpy as np
 import pandas as pd
+
+# %% ../../nbs/learning/06_registered.ipynb #44ae75b4
 from ..hand import Registered, Registrar
 from .data import DatasetError, Event, Progress, map_pictures, radiographs
 from .fit import whole
