@@ -1008,6 +1008,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.radiograph._check_picture': ( 'reading/radiograph.html#_check_picture',
                                                                            'boneage/radiograph.py'),
                                     'boneage.radiograph._check_pixels': ('reading/radiograph.html#_check_pixels', 'boneage/radiograph.py'),
+                                    'boneage.radiograph._check_png': ('reading/radiograph.html#_check_png', 'boneage/radiograph.py'),
                                     'boneage.radiograph._check_stream': ('reading/radiograph.html#_check_stream', 'boneage/radiograph.py'),
                                     'boneage.radiograph._choose_frame': ('reading/radiograph.html#_choose_frame', 'boneage/radiograph.py'),
                                     'boneage.radiograph._coarseness': ('reading/radiograph.html#_coarseness', 'boneage/radiograph.py'),

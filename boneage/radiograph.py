@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', 'FIRST_GROUPS', 'RADIOGRAPHS', 'DEFLATED',
-           'HEADER', 'NO_FRAME', 'BEHIND', 'EDGES', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'PIXELS',
+           'HEADER', 'NO_FRAME', 'PIXELS', 'BEHIND', 'EDGES', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE',
            'SQUARE', 'COARSE', 'TOO_COARSE', 'BLOCKS', 'PictureError', 'is_dicom', 'picture_files', 'unsquash',
            'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
 
@@ -79,6 +79,14 @@ def picture_files(
     return [f for f in files if f.suffix.lower() in SUFFIXES or (f.suffix.lower() not in NO_PICTURES and is_dicom(f))]
 
 # %% ../nbs/reading/02_radiograph.ipynb #1fea0b50
+def _check_png(data: bytes) -> None:
+    "Raise `EOFError` or `ValueError` for a PNG that has no end or a checksum of which is wrong."
+    from PIL import Image
+    if b'IEND\xaeB`\x82' not in data: raise EOFError('the PNG has no end')
+    with Image.open(BytesIO(data), formats=('PNG',)) as image:
+        try: image.verify()
+        except SyntaxError as error: raise ValueError('a checksum of the PNG is wrong') from error
+
 def _check_jpeg(data: bytes) -> None:
     "Raise `ValueError` for a JPEG about whose data libjpeg warns."
     import simplejpeg
@@ -105,7 +113,7 @@ def _largest_page(image: 'PIL.Image.Image') -> None:
 def _decode_image(data: bytes) -> tuple[np.ndarray, tuple[float, float]]: # grey; height and width of a pixel, any unit
     "The stored pixels of a PNG, JPEG, TIFF or BMP file, as grey, and their shape."
     from PIL import Image
-    if data.startswith(b'\x89PNG') and b'IEND\xaeB`\x82' not in data: raise EOFError('the PNG has no end')
+    if data.startswith(b'\x89PNG'): _check_png(data)
     if data.startswith(b'BM') and any(data[int.from_bytes(data[2:6], 'little') or len(data):]):
         raise EOFError('the BMP goes on behind its end')
     if data.startswith(b'\xff\xd8'): _check_jpeg(data)
@@ -216,13 +224,8 @@ def _check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     if ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit: _check_jpeg(stream)
     _trust_codestream(ds, stream)
 
-# %% ../nbs/reading/02_radiograph.ipynb #9f4728b7
-def _roughness(px: np.ndarray) -> float:
-    "How much neighbours differ, in standard deviations of the whole."
-    px = px.astype(np.float32)
-    return float(np.abs(np.diff(px)).mean() / max(px.std(), 1e-6))
-
 # %% ../nbs/reading/02_radiograph.ipynb #e0b6c413
+PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 BEHIND = (0xfffa, 0xfffc)  # groups that may follow the pixels: signatures, padding
 
 # %% ../nbs/reading/02_radiograph.ipynb #45aa17d2
@@ -240,6 +243,12 @@ def _check_length(ds: 'pydicom.Dataset') -> None:
     size = _raw_bytes(ds)
     if len(ds.PixelData) < size: raise PictureError('its pixels are cut off; copy it again')
     if any(ds.PixelData[size + size % 2:]): raise PictureError('has more pixels than its header says; copy it again')
+
+# %% ../nbs/reading/02_radiograph.ipynb #9f4728b7
+def _roughness(px: np.ndarray) -> float:
+    "How much neighbours differ, in standard deviations of the whole."
+    px = px.astype(np.float32)
+    return float(np.abs(np.diff(px)).mean() / max(px.std(), 1e-6))
 
 # %% ../nbs/reading/02_radiograph.ipynb #27a639aa
 def _check_bits(ds: 'pydicom.Dataset') -> None:
@@ -389,8 +398,6 @@ def _shrink(px: np.ndarray) -> tuple[np.ndarray, int]: # the picture; the side o
     return cv2.resize(px[:height * n, :width * n], (width, height), interpolation=cv2.INTER_AREA), n
 
 # %% ../nbs/reading/02_radiograph.ipynb #cbde03a7
-PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
-
 def _parse(
     data: bytes,
     frame: int | None, # of several, counted from 1
@@ -416,7 +423,7 @@ def _parse(
 # %% ../nbs/reading/02_radiograph.ipynb #9e94801b
 SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
 
-# %% ../nbs/reading/02_radiograph.ipynb #996f4f85
+# %% ../nbs/reading/02_radiograph.ipynb #9344973b
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
 BLOCKS = 'it was compressed strongly for its contrast, and its age may be off; give the original'
 
