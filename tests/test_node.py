@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pacs import Archive, Orthanc, call, free_port, orthanc_path, radiograph, wa
 from pydicom import Dataset, dcmread
 
 from boneage.assessment import Assessment, Examined
-from boneage.clinic import node as nodes
+from boneage.clinic import node as nodes, queue as queues
 from boneage.clinic.dicom import read_report
 from boneage.clinic.node import LEFT_OUT, MISMATCH, NO_ROOM, SUCCESS, UNREADABLE, ConfigError, read_config, running
 from boneage.clinic.queue import Queue, QueueError, count, put
@@ -381,11 +382,37 @@ def test_an_archive_that_has_no_address(setting, assessor, hand):
         assert count(node.queue)['read'] == 1
 
 
-def test_a_queue_that_is_damaged(tmp_path):
-    (tmp_path/'queue.sqlite').write_bytes(b'no table ' * 1000)
-    with pytest.raises(QueueError, match='is damaged'): Queue(tmp_path)
+def test_a_queue_that_cannot_be_opened(tmp_path):
+    """No folder, no lock, no table: a line each, and nothing is swept away."""
     (tmp_path/'file').touch()
-    with pytest.raises(QueueError, match='is no folder'): Queue(tmp_path/'file')
+    for folder in ('lock/queue.lock', 'table/queue.sqlite', 'damaged', 'without/radiographs/a'):
+        (tmp_path/folder).mkdir(parents=True)
+    (tmp_path/'damaged/queue.sqlite').write_bytes(b'no table ' * 1000)
+    for name, why in dict(file='is no folder', lock='is no folder', table='cannot be used', damaged='cannot be used',
+                          without='no queue.sqlite').items():
+        with pytest.raises(QueueError, match=f'{name}: .*{why}'): Queue(tmp_path/name)
+    assert (tmp_path/'without/radiographs/a').exists()
+    shutil.rmtree(tmp_path/'table/queue.sqlite')
+    Queue(tmp_path/'table').close()  # the lock was let go
+
+
+def test_a_new_queue_is_on_disk(tmp_path, monkeypatch):
+    """The names of its folders too, and nobody else looks into them."""
+    synced = []
+    monkeypatch.setattr(queues, 'sync', synced.append)
+    queue = Queue(tmp_path/'q')
+    queue.close()
+    assert synced == [tmp_path, tmp_path/'q']
+    assert [path.stat().st_mode & 0o77 for path in (tmp_path/'q', queue.files)] == [0, 0]
+
+
+def test_the_same_radiograph_at_the_same_time(tmp_path):
+    """The last stays, and nothing of the others is left on disk."""
+    queue = Queue(tmp_path)
+    with ThreadPoolExecutor(8) as pool: places = list(pool.map(lambda n: put(queue, '1.1', bytes(n)), range(80)))
+    [(n, folder)] = queue.do('SELECT n, folder FROM jobs')
+    assert n == max(places) and [path.name for path in queue.files.iterdir()] == [folder]
+    queue.close()
 
 
 def test_killed(setting, archive, hand):
