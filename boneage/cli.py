@@ -7,9 +7,10 @@ __all__ = ['app', 'Files', 'Weights', 'Age', 'Level', 'Report', 'Height', 'Json'
            'Run', 'DataSet', 'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'SHIPPED', 'EXTRAS', 'one_line',
            'say', 'complain', 'progress_bar', 'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names',
            'check_kept', 'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'follow_child', 'write_stages',
-           'preprocess', 'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'withheld_ids', 'follow',
-           'on_ray', 'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack', 'export', 'check_port',
-           'serve', 'node', 'demo', 'draw', 'show_version', 'common', 'missing', 'explain', 'fill_in', 'main']
+           'preprocess', 'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids',
+           'follow', 'on_ray', 'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack', 'export',
+           'check_port', 'serve', 'node', 'demo', 'draw', 'show_version', 'common', 'missing', 'explain', 'fill_in',
+           'main']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -371,6 +372,26 @@ def check_data(
     for line in report.lines(): say(line)
     if not report.ok: raise typer.Exit(1)
 
+# %% ../nbs/clinic/05_command_line.ipynb #13ba4f5c
+@app.command(epilog='Example: boneage rsna Downloads --out data')
+def rsna(
+    downloads: Annotated[Path, typer.Argument(metavar='DOWNLOADS', help="Folder of RSNA's archives.")],
+    out: Annotated[Path, typer.Option(metavar='DATA', file_okay=False,
+                                      help='Folder; gets rsna-training, rsna-validation and rsna-test.')],
+    annotations: Annotated[Path | None, typer.Option(metavar='DIR', help='A copy of minhnt33/gr-bone-age.')] = None,
+):
+    "Check a download of the RSNA challenge, lay it out as data sets, and say what comes next."
+    from boneage.learn import rsna as challenge
+    with progress_bar('laying out') as progress:
+        laid = challenge.lay_out(downloads, out, lambda event: progress(event.done, event.total))
+    for name, n in laid.sets.items(): say(f'{out / name}: {n:,} radiographs')
+    for line in (*laid.absent, *laid.faults): complain(line)
+    images, kept = out / 'rsna-training/images', out / 'annotations'
+    differing = challenge.lay_annotations(annotations, images, kept) if annotations else []
+    for line in differing: complain(line)
+    for line in challenge.next_commands(out): say(f'next: {line}')
+    if laid.faults or differing: raise typer.Exit(1)
+
 # %% ../nbs/clinic/05_command_line.ipynb #638c38ed
 training = typer.Typer(help='Train masks, then points, then age, all with the same --out; then boneage export.')
 app.add_typer(training, name='train')
@@ -621,7 +642,7 @@ def common(version: Annotated[bool, typer.Option('--version', callback=show_vers
 # %% ../nbs/clinic/05_command_line.ipynb #bc2f2096
 EXTRAS = {  # what each installs, by the names that are imported
     'learn': ('torch', 'torchvision', 'fastai', 'fastcore', 'fasttransform', 'timm', 'pandas', 'matplotlib', 'seaborn',
-              'scipy', 'skimage', 'sklearn', 'safetensors', 'onnx', 'captum', 'imagehash'),
+              'scipy', 'skimage', 'sklearn', 'safetensors', 'onnx', 'captum', 'imagehash', 'openpyxl'),
     'clinic': ('highdicom', 'jinja2', 'gradio', 'fastapi', 'uvicorn', 'starlette', 'pynetdicom'),
     'cluster': ('ray', 'pyarrow', 'fsspec', 's3fs', 'accelerate')}
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', 'FIRST_GROUPS', 'RADIOGRAPHS', 'DEFLATED',
            'HEADER', 'NO_FRAME', 'PIXELS', 'BEHIND', 'EDGES', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE',
-           'SQUARE', 'COARSE', 'TOO_COARSE', 'BLOCKS', 'PictureError', 'is_dicom', 'picture_files', 'unsquash',
-           'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
+           'COARSE', 'TOO_COARSE', 'BLOCKS', 'HIDDEN', 'SQUARE', 'PictureError', 'is_dicom', 'picture_files',
+           'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
 import ctypes
@@ -420,13 +420,13 @@ def _parse(
     if 'PixelData' in ds: del ds.PixelData
     return px, _pixel_shape(ds), ds
 
-# %% ../nbs/reading/02_radiograph.ipynb #9e94801b
-SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
-
 # %% ../nbs/reading/02_radiograph.ipynb #9344973b
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
 BLOCKS = 'it was compressed strongly for its contrast, and its age may be off; give the original'
+HIDDEN = 'is compressed so strongly that blocks hide the bones; give the original'
+SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
 
+# %% ../nbs/reading/02_radiograph.ipynb #a47682e0
 def _jpeg_step(stream: bytes) -> float: # grey levels
     "The mean step in which a JPEG keeps what changes slowly within a block."
     from PIL.JpegImagePlugin import JpegImageFile
@@ -465,7 +465,7 @@ def read_radiograph(
     _check_picture(px)
     if not width and max(high / wide, wide / high) > MOST_STRETCHED:
         raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
-    if coarse > TOO_COARSE: raise PictureError('is compressed so strongly that blocks hide the bones; give the original')
+    if coarse > TOO_COARSE: raise PictureError(HIDDEN)
     px, shrunk = _shrink(_unsigned(px))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
     note = BLOCKS if coarse > COARSE else ''

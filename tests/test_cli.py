@@ -21,6 +21,7 @@ from boneage.cli import main
 from boneage.clinic.dicom import read_report
 from boneage.drawn.cohort import write_cohort, write_hand
 from boneage.interval import load_calibration
+from boneage.learn.rsna import pack_annotations, pack_download
 from boneage.learn.scales import TINY
 from boneage.networks import WEIGHTS, WeightsError, open_weights
 from boneage.radiograph import SQUARE
@@ -203,6 +204,7 @@ USAGE = {  # a command and what the line about it says
     'preprocess hand.png': '--out', 'preprocess hand.png --out hand.png': '--out',
     'preprocess hand.png other/hand.png --out out': 'are named hand',
     'preprocess hand.png hand_mask.png --out .': 'hand_mask.png would be overwritten',
+    'rsna': 'DOWNLOADS', 'rsna folder': '--out', 'rsna folder --out hand.png': 'is a file',
     'evaluate': 'DIR', 'evaluate folder --ids hand.png': 'column id',
     'train': 'Missing command', 'train bones folder --out run': 'bones', 'train age folder': '--out',
     'train masks cohort --out run --withheld ids.csv': '--annotations',
@@ -314,6 +316,30 @@ def test_check_data(cohort, folder, boneage):
     assert status == 1 and 'labels without a picture: 1' in out and err == []
 
 
+def test_rsna(cohort, folder, boneage):
+    """What is there on stdout with the commands that come next, what is wrong on stderr; what is said next works."""
+    for name, content in pack_download(cohort, (4, 1, 1)).items():
+        Path('my downloads').mkdir(exist_ok=True)
+        Path('my downloads', name).write_bytes(content)
+    for name, content in pack_annotations(cohort, 4).items():
+        Path('gr', name).parent.mkdir(parents=True, exist_ok=True)
+        Path('gr', name).write_bytes(content)
+    Path('my downloads/Bone+Age+Validation+Set.zip').unlink()
+    status, out, err = boneage('rsna', 'my downloads', '--out', 'my data')
+    assert status == 1 and out[:2] == ['my data/rsna-training: 4 radiographs', 'my data/rsna-test: 1 radiographs']
+    assert [line.split(': ')[1] for line in err] == ['rsna-validation', 'rsna-training', 'rsna-test'], err
+    assert "next: boneage check-data 'my data/rsna-training'" in out and out[-1].startswith('next: boneage evaluate')
+    assert str(WEIGHTS/'mask.onnx') in out[3] and all(line.startswith('next: ') for line in out[2:])
+    status, out, err = boneage('rsna', 'my downloads', '--out', 'my data', '--annotations', 'gr')
+    assert status == 1 and len(err) == 3 and sum('--annotations' in line for line in out) == 2
+    assert sorted(os.listdir('my data/annotations')) == ['hand_polygons.json', 'keypoints.csv']
+    assert boneage('check-data', 'my data/rsna-test')[1][-1] == 'Nothing is wrong.'
+    assert json.loads(boneage('evaluate', 'my data/rsna-test', '--json')[1][0])['n'] == 1
+    for args in (('nowhere', '--out', 'd'), ('my downloads', '--out', 'd', '--annotations', 'nowhere')):
+        status, out, err = boneage('rsna', *args)
+        assert status == 1 and 'nowhere' in err[-1] and 'name ' in err[-1]
+
+
 def test_train(tmp_path, boneage):
     """A stage is trained, and the same command again has nothing to do."""
     cohort = write_cohort(tmp_path/'cohort', 24, 3)
@@ -382,8 +408,8 @@ def test_demo(boneage, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('command',
                          ['', 'assess', 'batch', 'follow', 'draw', 'preprocess', 'evaluate', 'calibrate',
-                          'check-data', 'train', 'train masks', 'train points', 'train age', 'pack', 'export', 'demo',
-                          'node'])
+                          'check-data', 'rsna', 'train', 'train masks', 'train points', 'train age', 'pack', 'export',
+                          'demo', 'node'])
 def test_help(boneage, command):
     status, out, err = boneage(*command.split(), '--help')
     assert (status, err) == (0, []) and 'Usage: boneage' in '\n'.join(out)

@@ -1,5 +1,11 @@
 """Labels, finding and checking a data set, who is kept out."""
+import json
+import os
+import shutil
 import string
+import struct
+import zipfile
+from collections import namedtuple
 from pathlib import Path
 
 import cv2
@@ -8,10 +14,15 @@ import pandas as pd
 import pytest
 from conftest import write_dicom
 from hypothesis import given, settings, strategies as st
+from PIL import Image
 
+from boneage.drawn.cohort import write_cohort
 from boneage.learn.data import (
     DatasetError, LabelError, check_data, find_dataset, held_out, lot, picture_id, radiographs, read_labels,
     read_points, split_withheld)
+from boneage.learn.masks import drawn_masks
+from boneage.learn.rsna import (
+    FIRST, MOST_BYTES, DownloadError, lay_annotations, lay_out, next_commands, pack_annotations, pack_download, zipped)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -240,6 +251,292 @@ def test_rows_that_cannot_be_reported_on_are_not_withheld():
     labels = cohort(50, 0)
     more = pd.concat([labels, labels.tail(5), pd.DataFrame(dict(id=['x'], boneage=[np.nan], male=[True]))])
     assert split_withheld(more, 50) == sorted(labels.id)
+
+
+# The challenge's download
+
+SIZES = 6, 4, 2
+TRAIN, NOTES, VALID, TEST = (f'Bone+Age+{name}.zip' for name in (
+    'Training+Set', 'Training+Set+Annotations', 'Validation+Set', 'Test+Set'))
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory): return write_cohort(tmp_path_factory.mktemp('drawn')/'cohort', 12, 5, side=128)
+
+
+@pytest.fixture(scope='module')
+def archives(drawn): return pack_download(drawn, SIZES)
+
+
+def write_all(folder: Path, files: dict[str, bytes]) -> Path:
+    """Files by their paths."""
+    for name, content in files.items():
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        (folder/name).write_bytes(content)
+    return folder
+
+
+def members(archive: Path) -> dict[str, bytes]:
+    """What is in an archive, by name."""
+    with zipfile.ZipFile(archive) as z: return {i.filename: z.read(i) for i in z.infolist() if not i.is_dir()}
+
+
+@pytest.fixture
+def downloads(archives, tmp_path): return write_all(tmp_path/'downloads', archives)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob('*')) if f.is_file()}
+
+
+def faults(downloads: Path, out: Path) -> list[str]:
+    """What is wrong, but for the number of radiographs, which is wrong for every drawn download."""
+    found = lay_out(downloads, out).faults
+    assert all('\n' not in fault for fault in found)
+    return [fault for fault in found if 'where the challenge has' not in fault]
+
+
+def test_a_download_is_laid_out(downloads, drawn, tmp_path):
+    """Three data sets, whole; the same again changes nothing; a count is said where it is not the challenge's."""
+    laid = lay_out(downloads, tmp_path/'data')
+    assert laid.sets == dict(zip(('rsna-training', 'rsna-validation', 'rsna-test'), SIZES)) and laid.absent == []
+    assert laid.faults == ['rsna-training: 6 labels, where the challenge has 12,611',
+                           'rsna-validation: 4 labels, where the challenge has 1,425',
+                           'rsna-test: 2 labels, where the challenge has 200']
+    assert all(check_data(tmp_path/'data'/name).ok for name in laid.sets)
+    tables = [read_labels(tmp_path/'data'/name/'labels.csv') for name in laid.sets]
+    truth = read_labels(drawn/'labels.csv')
+    together = pd.concat(tables, ignore_index=True)
+    assert together.boneage.tolist() == truth.boneage.tolist() and together.male.tolist() == truth.male.tolist()
+    for i, old in zip(together.id, truth.id):
+        (picture,) = (tmp_path/'data').glob(f'*/images/{i}.png')
+        assert picture.read_bytes() == (drawn/f'images/{old}.png').read_bytes()
+    before = tree(tmp_path/'data')
+    assert lay_out(downloads, tmp_path/'data') == laid and tree(tmp_path/'data') == before
+
+
+def test_packed_or_unpacked_is_the_same(downloads, tmp_path):
+    """All unpacked, unpacked beside the archives, with what macOS adds, and as copies elsewhere have it."""
+    lay_out(downloads, tmp_path/'data')
+    for archive in list(downloads.iterdir()): shutil.unpack_archive(archive, downloads/archive.stem)
+    (downloads/'__MACOSX').mkdir()
+    (downloads/'__MACOSX/._1377.png').write_bytes(b'x')
+    assert faults(downloads, tmp_path/'beside') == []
+    for archive in downloads.glob('*.zip'): archive.unlink()
+    for archive in list(downloads.rglob('*.zip')):
+        shutil.unpack_archive(archive, archive.parent)
+        archive.unlink()
+    truth, = downloads.rglob('*.xlsx')
+    pd.read_excel(truth).to_csv(truth.with_suffix('.csv'), index=False)
+    truth.unlink()
+    assert faults(downloads, tmp_path/'unpacked') == []
+    assert tree(tmp_path/'data') == tree(tmp_path/'beside') == tree(tmp_path/'unpacked')
+    folder, = downloads.rglob('boneage-training-dataset')
+    kaggle = tmp_path/'kaggle'
+    shutil.copytree(folder, kaggle/'boneage-training-dataset/boneage-training-dataset')
+    shutil.copy(next(downloads.rglob('train.csv')), kaggle/'boneage-training-dataset.csv')
+    laid = lay_out(kaggle, tmp_path/'copied')
+    assert laid.sets == {'rsna-training': 6} and [line.split(':')[0] for line in laid.absent] == [
+        'rsna-validation', 'rsna-test']
+    assert all('Bone+Age' in line for line in laid.absent)
+
+
+def pack(archive: Path, files: dict[str, bytes]) -> None: archive.write_bytes(zipped(files))
+
+
+def cut_short(d): (d/TRAIN).write_bytes((d/TRAIN).read_bytes()[:-200])
+
+
+def no_archive(d): (d/TRAIN).write_text('<html>try again later</html>')
+
+
+def one_byte_wrong(d):
+    data = bytearray((d/TRAIN).read_bytes())
+    data[data.index(b'1379.png') + 200] ^= 255
+    (d/TRAIN).write_bytes(data)
+
+
+def cut_short_within(d):
+    files = members(d/VALID)
+    name = next(name for name in files if name.endswith('-2.zip'))
+    pack(d/VALID, files | {name: files[name][:-100]})
+
+
+def bomb(d): pack(d/TRAIN, members(d/TRAIN) | {'boneage-training-dataset/9.png': bytes(MOST_BYTES + 1)})
+
+
+def hidden_bomb(d):
+    """An archive that says of a picture that it is small."""
+    pack(d/TRAIN, {'1377.png': bytes(1_000_003)})
+    (d/TRAIN).write_bytes((d/TRAIN).read_bytes().replace(struct.pack('<L', 1_000_003), struct.pack('<L', 10)))
+
+
+def table_bomb(d):
+    (d/TEST).unlink()
+    (d/'Bone age ground truth.xlsx').write_bytes(zipped({'xl/worksheets/sheet1.xml': bytes(MOST_BYTES + 1)}))
+
+
+def leads_out(d): pack(d/TRAIN, members(d/TRAIN) | {'../../1377.png': b'x'})
+
+
+def no_picture(d): pack(d/TRAIN, {n: c for n, c in members(d/TRAIN).items() if '1379' not in n})
+
+
+def no_label(d):
+    table = members(d/NOTES)['train.csv'].decode()
+    pack(d/NOTES, {'train.csv': '\n'.join(r for r in table.split('\n') if not r.startswith('1380')).encode()})
+
+
+def no_table(d): (d/NOTES).unlink()
+
+
+def unknown_header(d): pack(d/NOTES, {'train.csv': b'picture,months,sex\n1377,100,M\n'})
+
+
+def no_ages(d):
+    (d/TEST).unlink()
+    (d/'Bone age ground truth.csv').write_text('Case ID,Sex\n1387,M\n1388,F\n')
+
+
+def no_spreadsheet(d):
+    (d/TEST).unlink()
+    (d/'Bone age ground truth.xlsx').write_text('id,boneage,male\n')
+
+
+def two_tables(d): (d/'boneage-training-dataset.csv').write_text('id,boneage,male\n1377,100,True\n')
+
+
+def two_pictures(d): (d/'1377.png').write_bytes(b'x')
+
+
+@pytest.mark.parametrize('spoil, says, sets', [
+    (cut_short, 'Training+Set.zip: is damaged or not downloaded whole', (0, 4, 2)),
+    (no_archive, 'Training+Set.zip: is damaged or not downloaded whole', (0, 4, 2)),
+    (one_byte_wrong, 'rsna-training: pictures that are damaged, to be downloaded again: 1 (', (5, 4, 2)),
+    (cut_short_within, 'boneage-validation-dataset-2.zip: is damaged', (6, 0, 2)),
+    (bomb, "'boneage-training-dataset/9.png', which unpacks to 64 MB; this is not the RSNA's archive", (0, 4, 2)),
+    (hidden_bomb, 'damaged, to be downloaded again: 1 (', (0, 4, 2)),
+    (table_bomb, 'Bone age ground truth.xlsx: cannot be read', (6, 4, 0)),
+    (leads_out, "'../../1377.png', which leads out of its folder", (0, 4, 2)),
+    (no_picture, 'rsna-training: labels without a picture: 1 (1379)', (5, 4, 2)),
+    (no_label, 'pictures without a label: 1 (', (5, 4, 2)),
+    (no_table, 'pictures without a label: 6 (', (0, 4, 2)),
+    (unknown_header, 'train.csv: has no column id; name one so (columns: picture, months, sex)', (0, 4, 2)),
+    (no_ages, 'Bone age ground truth.csv: has no column boneage', (6, 4, 0)),
+    (no_spreadsheet, 'Bone age ground truth.xlsx: cannot be read', (6, 4, 0)),
+    (two_tables, 'are two tables for rsna-training; keep one', (0, 4, 2)),
+    (two_pictures, 'pictures that lie there twice and differ: 1 (', (5, 4, 2))],
+    ids=lambda x: getattr(x, '__name__', ''))
+def test_each_fault_is_one_line(downloads, tmp_path, spoil, says, sets):
+    """It is named, the rest is laid out, nothing is written elsewhere; mended, the same again makes it whole."""
+    whole = tree(downloads)
+    spoil(downloads)
+    said = faults(downloads, tmp_path/'data')
+    assert sum(says in fault for fault in said) == 1 and len(said) <= 3, said
+    there = [len(list((tmp_path/'data'/name/'images').glob('*'))) for name in (
+        'rsna-training', 'rsna-validation', 'rsna-test')]
+    assert tuple(there) == sets
+    assert {f.name for f in tmp_path.iterdir()} == {'downloads', 'data'}
+    shutil.rmtree(downloads)
+    write_all(downloads, whole)
+    if spoil is no_label: (tmp_path/'data/rsna-training/labels.csv').unlink() # it was a whole table of fewer
+    assert faults(downloads, tmp_path/'data') == []
+    lay_out(downloads, tmp_path/'fresh')
+    assert tree(tmp_path/'data') == tree(tmp_path/'fresh')
+
+
+def test_nothing_to_lay_out(downloads, tmp_path):
+    for folder, says in ((tmp_path/'nowhere', 'no such folder'), (tmp_path, 'none of the challenge')):
+        shutil.rmtree(downloads, ignore_errors=True)
+        with pytest.raises(DownloadError, match=says): lay_out(folder, tmp_path/'data')
+    assert not (tmp_path/'data').exists()
+
+
+def test_an_id_in_two_sets_stops_it(downloads, tmp_path):
+    pack(downloads/NOTES, {'train.csv': b'id,boneage,male\n1387,100,True\n'})
+    with pytest.raises(DownloadError, match=r'ids in both: 1 \(1387\)'): lay_out(downloads, tmp_path/'data')
+    assert not (tmp_path/'data').exists()
+
+
+def test_no_room(downloads, tmp_path, monkeypatch):
+    monkeypatch.setattr('shutil.disk_usage', lambda folder: namedtuple('Usage', 'free')(1000))
+    with pytest.raises(DownloadError, match='0.0 GB are free; name another'): lay_out(downloads, tmp_path/'data')
+    assert tree(tmp_path/'data') == {}
+
+
+@pytest.mark.parametrize('when', ['between pictures', 'within a picture'])
+def test_stopped_it_leaves_whole_files_and_goes_on(downloads, tmp_path, monkeypatch, when):
+    def stop(event):
+        if event.done == 3: raise KeyboardInterrupt
+    def full(*paths):
+        if '1379' in str(paths[0]): raise OSError(28, 'No space left on device')
+        return rename(*paths)
+    rename = os.replace
+    with monkeypatch.context() as m:
+        if when == 'within a picture': m.setattr('os.replace', full)
+        with pytest.raises((KeyboardInterrupt, OSError)): lay_out(downloads, tmp_path/'data', stop)
+    left = tree(tmp_path/'data')
+    whole = {name.split('/')[-1]: content for name, content in members(downloads/TRAIN).items()}
+    assert 0 < len(left) < 6 and all(whole[Path(name).name] == content for name, content in left.items())
+    assert faults(downloads, tmp_path/'data') == []
+    lay_out(downloads, tmp_path/'fresh')
+    assert tree(tmp_path/'data') == tree(tmp_path/'fresh')
+
+
+def test_what_is_there_and_differs_stays(downloads, tmp_path):
+    lay_out(downloads, tmp_path/'data')
+    mine = {'rsna-training/images/1377.png': b'mine', 'rsna-test/labels.csv': b'id,boneage,male\n1387,1,F\n'}
+    write_all(tmp_path/'data', mine)
+    said = faults(downloads, tmp_path/'data')
+    assert len(said) == 2 and 'left as they are: 1 (' in said[0] and 'says something else; move it away' in said[1]
+    assert {name: (tmp_path/'data'/name).read_bytes() for name in mine} == mine
+
+
+def test_published_annotations_become_ours(downloads, drawn, tmp_path):
+    """The drawn twin of gr-bone-age gives back what was drawn; a faulty file is named and nothing is written."""
+    lay_out(downloads, tmp_path/'data')
+    images, out = tmp_path/'data/rsna-training/images', tmp_path/'data/annotations'
+    source = write_all(tmp_path/'gr', pack_annotations(drawn, 8))
+    points, masks = source/'key-points/manual_key_points.json', source/'mask/ann/1377.json'
+    assert not any('--annotations' in line for line in next_commands(tmp_path/'data'))
+    for file, text, says in ((points, '{', 'cannot be read'), (points, '[]', 'is no annotation'),
+                             (points, '{"1377.png": [1, 2]}', 'has no three points'),
+                             (points, '{"1377.png": [1, 2, 3, 4, 5000, 6]}', 'outside its picture'),
+                             (points, '{"9.png": [1, 2, 3, 4, 5, 6]}', 'none of the pictures'),
+                             (masks, '{"size": {}}', 'is no outline')):
+        before = file.read_bytes()
+        file.write_text(text)
+        with pytest.raises(DownloadError, match=says) as e: lay_annotations(source, images, out)
+        assert '\n' not in str(e.value) and tree(out) == {}
+        file.write_bytes(before)
+    assert lay_annotations(source, images, out) == lay_annotations(source, images, out) == []
+    truth, found = read_points(drawn/'keypoints.csv').points[:6], read_points(out/'keypoints.csv')
+    assert found.manual.all() and list(found.index) == [str(FIRST + n) for n in range(6)], 'of pictures that are there'
+    assert np.abs(np.stack(truth) - np.stack(found.points)).max() < 2e-5
+    mine, drawn_ones = drawn_masks(out), drawn_masks(drawn)
+    for n in range(8):
+        a, b = mine[str(FIRST + n)]((256, 192)), drawn_ones[f'p{n:04}']((256, 192))
+        assert (a & b).sum() / (a | b).sum() > .95
+    assert 'train masks' in '\n'.join(next_commands(tmp_path/'data'))
+    (out/'keypoints.csv').write_text('mine')
+    assert 'move it away' in lay_annotations(source, images, out)[0] and (out/'keypoints.csv').read_text() == 'mine'
+
+
+def test_real_key_points_are_those_published(real_data, tmp_path):
+    """Pixels of copies of half the size, as gr-bone-age has them, and the fractions that the project learns from."""
+    clicked = {'3681.png': [204, 446, 462, 488, 438, 768], '4031.png': [880, 412, 1032, 712, 744, 1080],
+               '3653.png': [682, 346, 714, 498, 516, 618]}
+    sizes = read_labels(find_dataset(real_data/'rsna-299').labels).set_index('id')
+    (tmp_path/'images').mkdir()
+    for name in clicked:
+        width, height = sizes.loc[name[:-4], ['width', 'height']].astype(int)
+        Image.new('1', (width, height)).save(tmp_path/'images'/name)
+    outline = dict(size=dict(width=2, height=2), objects=[])
+    write_all(tmp_path/'gr', {'mask/1.json': json.dumps(outline).encode(),
+                              'key-points/manual_key_points.json': json.dumps(clicked).encode()})
+    lay_annotations(tmp_path/'gr', tmp_path/'images', tmp_path/'out')
+    found, known = (read_points(f/'keypoints.csv') for f in (tmp_path/'out', real_data/'annotations'))
+    for i in found.index: assert np.allclose(found.points[i], known.points[i], atol=2e-5) and known.manual[i]
 
 
 # The real radiographs

@@ -41,6 +41,7 @@ class ELU(nn.Module):
     "The activation of `nn.ELU` in operations that ONNX Runtime computes faster than its own."
     def forward(self, x: torch.Tensor) -> torch.Tensor: return torch.maximum(x, x.clamp(max=0).exp() - 1)
 
+# %% ../../nbs/learning/11_export.ipynb #39b50787
 def plain(
     net: nn.Module, # changed in place
 ) -> nn.Module: # the same network
