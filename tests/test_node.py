@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -22,6 +23,8 @@ import pytest
 from corpus import kinds
 from pacs import Archive, Orthanc, call, free_port, orthanc_path, radiograph, wait_for
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from boneage.assessment import Assessment, Examined
 from boneage.clinic import node as nodes, queue as queues
@@ -87,6 +90,10 @@ def archive():
 def setting(archive, tmp_path): return Setting(tmp_path, archive.port)
 
 
+@pytest.fixture
+def examined(assessor, hand, tmp_path): return assessor.examine(write(radiograph(hand.picture), tmp_path/'hand.dcm'))
+
+
 def done(node): return count(node.queue)['done']
 
 
@@ -110,7 +117,7 @@ GOOD = 'queue = "q"\n[node]\ncallers = ["A"]\n[archive]\nae_title = "A"\nhost = 
     (GOOD + '[filter]\nmodalities = "CR"\nsecondary_captures = 1\n', ['filter.modalities is "CR"; give a list of texts',
                                                                      'filter.secondary_captures is 1; give true']),
     (GOOD + '[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n', ['tls.ca is missing']),
-    (GOOD + '[tls]\ncertificate = "c.pem"\nkey = "k.pem"\nca = "a.pem"\n', ['tls.ca: ', 'is missing, damaged']),
+    (GOOD + '[tls]\ncertificate = "c.pem"\nkey = "k.pem"\nca = "a.pem"\n', ['tls.ca: ', 'a.pem is missing or']),
     ('queue = "q"\nnode = 3\narchive = []\n', ['node is no table', 'archive is no table'])])
 def test_a_wrong_configuration(tmp_path, capsys, text, lines):
     """Every fault in a line of its own, with the name of the file, and the status of wrong usage."""
@@ -127,6 +134,8 @@ def test_a_wrong_configuration(tmp_path, capsys, text, lines):
 def test_a_file_that_is_none(tmp_path):
     for path in (tmp_path, tmp_path/'none.toml'):
         with pytest.raises(ConfigError, match='cannot be read'): read_config(path)
+    (tmp_path/'mark.toml').write_text(GOOD, 'utf-8-sig')
+    assert read_config(tmp_path/'mark.toml').archive.port == 104
     (tmp_path/'bytes.toml').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(ConfigError, match='is no TOML'): read_config(tmp_path/'bytes.toml')
 
@@ -218,6 +227,20 @@ def test_objects_that_are_none(setting, hand, monkeypatch):
         assert call(setting.port, sent) == [SUCCESS]
 
 
+def test_a_header_that_cannot_be_understood(setting, hand, monkeypatch, caplog):
+    """A description that is said to be a number: the caller and the log are told, without its words."""
+    sent, tag = radiograph(hand.picture, BodyPartExamined=''), Tag('SeriesDescription')
+    header = Dataset()
+    header.update(sent)
+    header[tag] = RawDataElement(tag, 'FL', 6, b'Doe^Ja', 0, False, True)
+    monkeypatch.setattr(nodes, 'read_head', lambda data, syntax: header)
+    with running(setting.config, Reader()) as node:
+        assert call(setting.port, sent) == [UNREADABLE]
+        assert node.counts['not_stored'] == 1
+    said = [record.getMessage() for record in caplog.records if record.name == 'boneage.node']
+    assert said == ['a radiograph is not stored: its header cannot be read']
+
+
 @pytest.mark.parametrize('fault', ['fsync', 'table'])
 def test_a_disk_that_does_not_take_it(setting, hand, monkeypatch, fault):
     """Nobody is told "stored", nothing half is left, and the same radiograph is taken when there is room again."""
@@ -279,7 +302,7 @@ def test_an_archive_that_refuses(setting, archive, assessor, hand, monkeypatch):
         assert call(setting.port, radiograph(hand.picture)) == [SUCCESS]
         wait_for(lambda: node.counts['archive_failures'])
         assert count(node.queue)['read'] == 1 and not node.failures
-        node.queue.do('UPDATE jobs SET received = received - 73 * 3600, due = 0')
+        node.queue.do('UPDATE jobs SET received = received - 73 * 3600, tries = 5, due = 0')
         wait_for(lambda: count(node.queue)['failed'])
         [said] = json.loads(setting.ask('/queue'))
         assert said['reason'] == 'the archive answers with the status A900'
@@ -346,7 +369,7 @@ def test_no_room_for_results(setting, archive, assessor, hand, monkeypatch):
             def full(path): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             patch.setattr(nodes, 'sync', full)
             assert call(setting.port, radiograph(hand.picture)) == [SUCCESS]
-            for _ in range(nodes.READS + 1):
+            for _ in range(nodes.TRIES + 1):
                 wait_for(lambda: node.queue.do("SELECT 1 FROM jobs WHERE reason LIKE '%No space%' AND due > 0"))
                 node.queue.do("UPDATE jobs SET due = 0, reason = ''")
                 node.news.set()
@@ -354,6 +377,54 @@ def test_no_room_for_results(setting, archive, assessor, hand, monkeypatch):
         node.queue.do('UPDATE jobs SET due = 0')
         wait_for(lambda: done(node))
     assert len(archive.objects) == 2
+
+
+def test_a_disk_that_does_not_give_it(setting, hand, monkeypatch):
+    """What cannot be read for a moment is not refused, and its file stays; what is gone has failed."""
+    read, reader = Path.read_bytes, Reader()
+    def broken(path):
+        if path.name == 'radiograph.dcm': raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+    with running(setting.config, reader) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, 'read_bytes', broken)
+            assert call(setting.port, radiograph(hand.picture)) == [SUCCESS]
+            wait_for(lambda: node.queue.do("SELECT 1 FROM jobs WHERE reason LIKE '%Input/output%' AND due > 0"))
+        assert not reader.seen and len([*node.queue.files.rglob('*.dcm')]) == 1
+        node.queue.do('UPDATE jobs SET due = 0')
+        wait_for(lambda: reader.seen)
+        wait_for(lambda: count(node.queue)['refused'])
+    queue = Queue(setting.folder)
+    put(queue, '1.9', b'')
+    for path in queue.files.rglob('*.dcm'): path.unlink()
+    queue.close()
+    with running(setting.config, reader) as node:
+        wait_for(lambda: count(node.queue)['failed'])
+        assert json.loads(setting.ask('/queue'))[0]['reason'] == 'its file is gone; send it again'
+
+
+def test_a_try_that_was_cut_short(examined, tmp_path):
+    """A picture with an age that it left behind does not go with the report of a refusal."""
+    nodes.write_results(examined, tmp_path)
+    assert {path.name for path in tmp_path.glob('result_*')} == {'result_1.dcm', 'result_2.dcm'}
+    found = replace(examined.found, accepted=False, reason='a reason')
+    nodes.write_results(replace(examined, found=found, hand=None), tmp_path)
+    assert [path.name for path in tmp_path.glob('result_*')] == ['result_1.dcm']
+
+
+def test_after_a_week_without_power(setting, archive, assessor, hand):
+    """The archive starts later than the node: nothing is given up at the first try."""
+    archive.stop()
+    queue, file = Queue(setting.folder), BytesIO()
+    radiograph(hand.picture).save_as(file, enforce_file_format=True)
+    put(queue, radiograph(hand.picture).SOPInstanceUID, file.getvalue())
+    queue.do('UPDATE jobs SET received = received - 168 * 3600')
+    queue.close()
+    with running(setting.config, assessor) as node:
+        wait_for(lambda: node.counts['archive_failures'])
+        archive.start()
+        wait_for(lambda: done(node) or count(node.queue)['failed'])
+        assert done(node) == 1
 
 
 def test_results_that_are_gone_or_damaged(setting, archive, assessor, hand):
@@ -369,7 +440,7 @@ def test_results_that_are_gone_or_damaged(setting, archive, assessor, hand):
     archive.start()
     with running(setting.config, assessor) as node:
         wait_for(lambda: done(node) == 2)
-        node.queue.do('UPDATE jobs SET received = received - 73 * 3600, due = 0')
+        node.queue.do('UPDATE jobs SET received = received - 73 * 3600, tries = 5, due = 0')
         wait_for(lambda: count(node.queue)['failed'] == 1)
     assert len(archive.of('SR')) == 2
 
@@ -460,6 +531,15 @@ def certificates(tmp_path):
         openssl('x509', '-req', '-in', f'{name}.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial',
                 '-out', f'{name}.pem', '-extfile', 'names')
     return tmp_path
+
+
+def test_a_key_that_asks_for_a_password(certificates):
+    """Nobody is asked, since a service has nobody to ask."""
+    command = 'openssl', 'pkey', '-in', 'node.key', '-out', 'locked.key', '-aes128', '-passout', 'pass:word'
+    subprocess.run(command, cwd=certificates, check=True)
+    file = certificates/'node.toml'
+    file.write_text(GOOD + '[tls]\ncertificate = "node.pem"\nkey = "locked.key"\nca = "ca.pem"\n')
+    with pytest.raises(ConfigError, match=r'^tls.certificate: .*locked by a password'): read_config(file)
 
 
 def test_tls(certificates, assessor, hand, monkeypatch):

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'RULES', 'HANDSHAKE', 'RADIOGRAPHS', 'HEADER', 'log', 'COUNTED', 'SUCCESS', 'LEFT_OUT', 'NO_ROOM',
-           'MISMATCH', 'UNREADABLE', 'ECHO', 'OTHERS', 'MOST_BYTES', 'MOST_CALLERS', 'PATIENCE', 'READS', 'UNFIT',
-           'PLAIN', 'FULL_DISK', 'Here', 'Archive', 'Wanted', 'Status', 'Tls', 'Config', 'ConfigError', 'read_config',
-           'tls_context', 'unwanted', 'read_head', 'Node', 'receive', 'disk_fault', 'readable_syntaxes',
-           'storage_provider', 'limit_object', 'listen', 'stored_header', 'write_results', 'read_one', 'examine', 'end',
-           'ArchiveAway', 'ArchiveRefuses', 'storage_user', 'send', 'send_one', 'is_given_up', 'put_off', 'work_once',
-           'try_again', 'work', 'metrics', 'ended_badly', 'answer', 'status_server', 'NodeError', 'set_up_log',
-           'listening', 'running', 'run_node']
+           'MISMATCH', 'UNREADABLE', 'ECHO', 'OTHERS', 'MOST_BYTES', 'MOST_CALLERS', 'PATIENCE', 'TRIES', 'GONE',
+           'UNFIT', 'PLAIN', 'FULL_DISK', 'Here', 'Archive', 'Wanted', 'Status', 'Tls', 'Config', 'ConfigError',
+           'read_config', 'tls_context', 'unwanted', 'read_head', 'Node', 'fault_of', 'turn_away', 'receive',
+           'readable_syntaxes', 'storage_provider', 'limit_object', 'listen', 'stored_header', 'write_results',
+           'read_one', 'examine', 'end', 'ArchiveAway', 'ArchiveRefuses', 'storage_user', 'send', 'send_one',
+           'is_given_up', 'put_off', 'work_once', 'try_again', 'work', 'metrics', 'ended_badly', 'answer',
+           'status_server', 'NodeError', 'set_up_log', 'listening', 'running', 'run_node']
 
 # %% ../../nbs/clinic/09_node.ipynb #e1243c5f
 import json, logging, signal, sqlite3, ssl, threading, time, tomllib, warnings, zlib
@@ -55,7 +55,7 @@ class Archive:
     ae_title: str
     host: str
     port: int
-    give_up_hours: int = 72 # after a radiograph came
+    give_up_hours: int = 72 # after a radiograph came, and five tries at least
 
 @dataclass(frozen=True)
 class Wanted:
@@ -106,7 +106,7 @@ def _is_list(value: Any) -> bool:
     "Whether something is a list of texts that say something."
     return isinstance(value, list) and all(isinstance(each, str) and each.strip() for each in value)
 
-def _is_text(value: Any) -> bool: return isinstance(value, str) and bool(value.strip())
+def _is_text(value: Any) -> bool: return isinstance(value, str) and value.isprintable() and bool(value.strip())
 
 _TITLE, _LIST = (_is_title, 'an AE title, 1 to 16 plain characters'), (_is_list, 'a list of texts')
 _YES = (lambda value: isinstance(value, bool)), 'true or false'
@@ -146,7 +146,7 @@ def read_config(
 ) -> Config:
     "A configuration that was checked; raises `ConfigError` with all that is wrong."
     path = Path(path)
-    try: values = tomllib.loads(path.read_text('utf-8'))
+    try: values = tomllib.loads(path.read_text('utf-8-sig')) # some editors begin with a mark
     except OSError as error: raise ConfigError(f'{path}: cannot be read ({error.strerror}); check its name') from error
     except ValueError as error: raise ConfigError(f'{path}: is no TOML ({error}); correct it') from error
     tables = {name: values.pop(name, {}) for name in TABLES if name in values or name in ('node', 'archive')}
@@ -179,12 +179,13 @@ def tls_context(
     "What encrypts; raises `ConfigError` where a file is not what it should be."
     context = _Context(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.verify_mode = ssl.CERT_REQUIRED
-    for name, load in (('ca', lambda: context.load_verify_locations(tls.ca)),
-                       ('certificate', lambda: context.load_cert_chain(tls.certificate, tls.key))):
-        try: load()
-        except OSError as error: # a file that is missing, or SSL's
-            raise ConfigError(f'tls.{name}: {getattr(tls, name)} or its key is missing, damaged or does not fit; '
-                              'give PEM files that belong together') from error
+    try: context.load_verify_locations(tls.ca)
+    except OSError as error: # a file that is missing, or SSL's
+        raise ConfigError(f'tls.ca: {tls.ca} is missing or holds no certificate; give a PEM file') from error
+    try: context.load_cert_chain(tls.certificate, tls.key, password='') # nobody is there to be asked for one
+    except OSError as error:
+        raise ConfigError(f'tls.certificate: {tls.certificate} or its key is missing, damaged, locked by a password '
+                          'or does not fit; give PEM files that belong together') from error
     return context
 
 # %% ../../nbs/clinic/09_node.ipynb #84a78272
@@ -225,12 +226,16 @@ class Node:
     "What the threads of a running node share."
     def __init__(self, config: Config, assessor: Assessor):
         self.config, self.assessor, self.queue = config, assessor, Queue(config.queue)
-        self.counts: Counter = Counter(dict.fromkeys(COUNTED, 0)) # since it was started
+        self.counts, self.lock = Counter(dict.fromkeys(COUNTED, 0)), threading.Lock() # since it was started
         self.tls = tls_context(config.tls, server=False) if config.tls else None # for the archive
         self.stopping, self.news = threading.Event(), threading.Event()
         self.failures = 0 # in a row, to reach the archive
-        self.sends_from = 0. # seconds since 1970
-        self.worker = threading.Thread(target=work, args=[self], daemon=True)
+        self.sends_from = 0. # of `time.monotonic`, which nobody sets
+        self.worker = threading.Thread(target=lambda: work(self), daemon=True)
+
+    def tally(self, what: str, n: int = 1) -> None:
+        "Count what one of the threads has seen."
+        with self.lock: self.counts[what] += n
 
     def stop(self) -> None:
         "End the worker; the radiograph that it reads is read to its end."
@@ -251,6 +256,21 @@ def _answer(status: int, comment: str = '') -> Dataset:
     if comment: answer.ErrorComment = comment[:64]
     return answer
 
+# %% ../../nbs/clinic/09_node.ipynb #50849e47
+def fault_of(
+    error: Exception,
+) -> str: # without a name of anybody
+    "What is wrong with the disk, or else with the program."
+    if isinstance(error, sqlite3.Error): return f'the table of the queue: {error}'
+    if isinstance(error, OSError): return f'the disk: {error.strerror or "it does not answer"}'
+    return f'an error of the program, {type(error).__name__}'
+
+def turn_away(node: Node, status: int, why: str) -> Dataset:
+    "Say that a radiograph is not stored, to the caller and in the log."
+    node.tally('not_stored')
+    log.error('a radiograph is not stored: %s', why)
+    return _answer(status, why)
+
 # %% ../../nbs/clinic/09_node.ipynb #0544d6c3
 def receive(
     event: evt.Event, # C-STORE
@@ -259,29 +279,20 @@ def receive(
     "Take a radiograph into the queue, or say why not."
     request: Any = event.request
     uid, syntax = request.AffectedSOPInstanceUID, UID(event.context.transfer_syntax)
-    try: header = read_head(event.encoded_dataset(include_meta=False), syntax)
-    except Exception: return _answer(UNREADABLE, 'its header cannot be read') # parsers raise many types
-    if header.get('SOPInstanceUID') != uid: return _answer(MISMATCH, 'its SOPInstanceUID is another one')
-    if why := unwanted(header, node.config.filter):
-        node.counts['left_out'] += 1
+    try:
+        header = read_head(event.encoded_dataset(include_meta=False), syntax)
+        its_uid, why = header.get('SOPInstanceUID'), unwanted(header, node.config.filter)
+    except Exception: return turn_away(node, UNREADABLE, 'its header cannot be read') # parsers raise many types
+    if its_uid != uid: return turn_away(node, MISMATCH, 'its SOPInstanceUID is another one than that of the request')
+    if why:
+        node.tally('left_out')
         return _answer(LEFT_OUT, why)
     try: n = put(node.queue, uid, event.encoded_dataset())
-    except (OSError, sqlite3.Error) as error:
-        node.counts['not_stored'] += 1
-        log.error('a radiograph is not stored: %s', disk_fault(error))
-        return _answer(NO_ROOM, 'the disk does not take it; send it again later')
-    node.counts['received'] += 1
+    except (OSError, sqlite3.Error) as error: return turn_away(node, NO_ROOM, f'{fault_of(error)}; send it again later')
+    node.tally('received')
     log.info('radiograph %d: received', n)
     node.news.set()
     return _answer(SUCCESS)
-
-# %% ../../nbs/clinic/09_node.ipynb #8b914012
-def disk_fault(
-    error: Exception, # of the operating system or of SQLite
-) -> str: # without a name of anybody
-    "What is wrong with the disk."
-    if isinstance(error, OSError): return f'the disk: {error.strerror or "it does not answer"}'
-    return f'the table of the queue: {error}'
 
 # %% ../../nbs/clinic/09_node.ipynb #5f0ed6eb
 ECHO = UID('1.2.840.10008.1.1') # the SOP class of C-ECHO
@@ -326,7 +337,7 @@ def listen(
         sizes[event.assoc] = 0
         return receive(event, node)
     def rejected(event):
-        node.counts['callers_rejected'] += 1
+        node.tally('callers_rejected')
         log.warning('a caller was rejected: its title is not in node.callers, it calls another one, or %d call already',
                     MOST_CALLERS)
     ae, where = storage_provider(node.config), (node.config.node.host, node.config.node.port)
@@ -336,7 +347,8 @@ def listen(
     return ae
 
 # %% ../../nbs/clinic/09_node.ipynb #888473a6
-READS = 5 # tries
+TRIES = 5 # to read a radiograph, or at least to send its results
+GONE = 'its file is gone; send it again'
 UNFIT = 'no report can be written with its header; send it as the scanner wrote it' # what it says may be a name
 
 def stored_header(
@@ -353,6 +365,7 @@ def write_results(
 ) -> None:
     "Write the report, and the picture where there is a hand, and wait until they are on disk."
     header = examined.radiograph.header if examined.radiograph else stored_header(Path(examined.found.file))
+    for path in folder.glob('result_*.dcm'): path.unlink() # of a try that was cut short
     write_report(examined.found, header, folder / 'result_1.dcm')
     if examined.hand:
         page = draw_result(examined.hand.canvas, result_lines(examined.found))
@@ -365,9 +378,9 @@ def read_one(
     job: Job, # that waits
 ) -> None:
     "Read a radiograph and write its results, or say in the queue why there are none."
-    if job.tries >= READS:
-        end(node, job, 'failed', job.reason or f'the program ended {READS} times while it read it')
-        return
+    if not job.radiograph.exists(): return end(node, job, 'failed', GONE)
+    if job.tries >= TRIES:
+        return end(node, job, 'failed', job.reason or f'the program ended {TRIES} times while it read it')
     begin(node.queue, job)
     try: state, reason = examine(node, job)
     except PictureError as error: state, reason = 'refused', UNFIT if error.__cause__ else str(error)
@@ -375,6 +388,7 @@ def read_one(
 
 def examine(node: Node, job: Job) -> tuple[str, str]: # the state that it comes to; why it was refused
     "Read a radiograph; results that are to be sent are written."
+    job.radiograph.read_bytes() # a disk that does not give it raises here, and the radiograph is not refused for it
     examined = node.assessor.examine(job.radiograph)
     found = examined.found
     refusal = '' if found.accepted or found.months_by_sex else found.reason
@@ -434,23 +448,21 @@ def send_one(
     except (ArchiveAway, ArchiveRefuses) as error: put_off(node, job, error)
     else:
         node.failures, node.sends_from = 0, 0
-        node.counts['sent'] += len(job.results)
+        node.tally('sent', len(job.results))
         end(node, job, 'refused' if job.reason else 'done', job.reason)
 
 def is_given_up(node: Node, job: Job) -> bool:
-    "Whether a radiograph has waited for as long as it may."
-    return time.time() - job.received > 3600 * node.config.archive.give_up_hours
+    "Whether a radiograph has waited for as long as it may, and was tried often enough."
+    return job.tries + 1 >= TRIES and time.time() - job.received > 3600 * node.config.archive.give_up_hours
 
 def put_off(node: Node, job: Job, error: ArchiveAway | ArchiveRefuses) -> None:
     "Try again later to send results, or give up."
-    node.counts['archive_failures'] += 1
-    if is_given_up(node, job):
-        end(node, job, 'failed', f'the archive {error}')
-        return
+    node.tally('archive_failures')
+    if is_given_up(node, job): return end(node, job, 'failed', f'the archive {error}')
     pause = pause_after(job.tries + 1)
     if isinstance(error, ArchiveAway): # for all alike
         node.failures += 1
-        node.sends_from, pause = time.time() + pause_after(node.failures), 0
+        node.sends_from, pause = time.monotonic() + pause_after(node.failures), 0
     log.warning('radiograph %d: the archive %s; it is tried again', job.n, error)
     move(node.queue, job, 'read', job.reason, pause)
 
@@ -461,7 +473,7 @@ def work_once(
     node: Node,
 ) -> bool: # whether there was something to do
     "Read or send the first radiograph that is due."
-    states = OPEN if time.time() >= node.sends_from else OPEN[:1]
+    states = OPEN if time.monotonic() >= node.sends_from else OPEN[:1]
     job = next_job(node.queue, states)
     if job is None: return False
     try: (read_one if job.state == 'waiting' else send_one)(node, job)
@@ -470,14 +482,11 @@ def work_once(
 
 def try_again(node: Node, job: Job, error: Exception) -> None:
     "Put a job off after an error that nobody foresaw, or give it up."
-    disk = isinstance(error, (OSError, sqlite3.Error))
-    why = disk_fault(error) if disk else f'an error of the program, {type(error).__name__}'
-    log.error('radiograph %d: %s; it is tried again', job.n, why)
-    if is_given_up(node, job):
-        end(node, job, 'failed', why)
-        return
-    move(node.queue, job, job.state, job.reason if job.state == 'read' else why,
-         FULL_DISK if disk else pause_after(job.tries + 1))
+    disk, why = isinstance(error, (OSError, sqlite3.Error)), fault_of(error)
+    if is_given_up(node, job) and not disk: return end(node, job, 'failed', why)
+    there = move(node.queue, job, job.state, job.reason if job.state == 'read' else why,
+                 FULL_DISK if disk else pause_after(job.tries + 1))
+    if there: log.error('radiograph %d: %s; it is tried again', job.n, why)
     if disk: node.queue.do('UPDATE jobs SET tries = 0 WHERE n = ?', job.n) # it is no fault of the radiograph
 
 def work(
@@ -487,8 +496,8 @@ def work(
     while not node.stopping.is_set():
         node.news.clear()
         try: idle = not work_once(node)
-        except (OSError, sqlite3.Error) as error:
-            log.error('%s; it is tried again', disk_fault(error))
+        except Exception as error: # the queue cannot be written to, or nothing works
+            log.error('%s; it is tried again', fault_of(error))
             idle = True
         if idle: node.news.wait(1)
 
@@ -530,7 +539,7 @@ def status_server(
         timeout = 5
         def do_GET(self):
             try: status, kind, body = answer(node, self.path)
-            except sqlite3.Error as error: status, kind, body = 503, 'text/plain', disk_fault(error) + '\n'
+            except sqlite3.Error as error: status, kind, body = 503, 'text/plain', fault_of(error) + '\n'
             self.send_response(status)
             self.send_header('Content-Type', kind)
             self.end_headers()
