@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', 'FIRST_GROUPS', 'RADIOGRAPHS', 'DEFLATED',
            'HEADER', 'NO_FRAME', 'BEHIND', 'EDGES', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'PIXELS',
-           'SQUARE', 'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing',
-           'read_radiograph', 'read_pixels', 'read_header']
+           'SQUARE', 'COARSE', 'TOO_COARSE', 'BLOCKS', 'PictureError', 'is_dicom', 'picture_files', 'unsquash',
+           'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
 import ctypes
@@ -416,6 +416,28 @@ def _parse(
 # %% ../nbs/reading/02_radiograph.ipynb #9e94801b
 SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
 
+# %% ../nbs/reading/02_radiograph.ipynb #996f4f85
+COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
+BLOCKS = 'it was compressed strongly for its contrast, and its age may be off; give the original'
+
+def _jpeg_step(stream: bytes) -> float: # grey levels
+    "The mean step in which a JPEG keeps what changes slowly within a block."
+    from PIL.JpegImagePlugin import JpegImageFile
+    table, *_ = JpegImageFile(BytesIO(stream)).quantization.values()
+    return float(np.reshape(table, (8, 8))[:4, :4].mean()) / 8
+
+def _coarseness(
+    data: bytes, # of a file
+    header: 'pydicom.Dataset | None', # of DICOM
+    px: np.ndarray, # its pixels
+) -> float: # 0 where it is no JPEG
+    "The step of a JPEG in standard deviations of its picture."
+    if header is not None:
+        from pydicom.uid import JPEGBaseline8Bit
+        if header.file_meta.TransferSyntaxUID != JPEGBaseline8Bit: return 0.
+    elif not data.startswith(b'\xff\xd8'): return 0.
+    return _jpeg_step(data[data.index(b'\xff\xd8\xff'):]) / max(float(px.std()), 1e-6)
+
 # %% ../nbs/reading/02_radiograph.ipynb #daae2213
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
@@ -430,15 +452,19 @@ def read_radiograph(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             px, (high, wide), header = _parse(data, frame, anyway)
+            coarse = _coarseness(data, header, px)
     except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e, _is_dicom(data)) from e  # decoders raise many types
     _check_picture(px)
     if not width and max(high / wide, wide / high) > MOST_STRETCHED:
         raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
+    if coarse > TOO_COARSE: raise PictureError('is compressed so strongly that blocks hide the bones; give the original')
     px, shrunk = _shrink(_unsigned(px))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
-    if header is not None: return Radiograph(px, read_spacing(header), shrunk, read_patient(header), header=header)
-    return Radiograph(px, shrunk=shrunk, note=SQUARE if px.shape[0] == px.shape[1] and not width else '')
+    note = BLOCKS if coarse > COARSE else ''
+    if header is not None: return Radiograph(px, read_spacing(header), shrunk, read_patient(header), note, header)
+    square = SQUARE if px.shape[0] == px.shape[1] and not width else ''
+    return Radiograph(px, shrunk=shrunk, note='; '.join(filter(None, (square, note))))
 
 # %% ../nbs/reading/02_radiograph.ipynb #be89c447
 def read_pixels(

@@ -41,11 +41,11 @@ def dicom(px, syntax=ExplicitVRLittleEndian, bits=None, photometric='MONOCHROME2
 PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
 
-def jpeg_in_dicom(px):
+def jpeg_in_dicom(px, quality=95):
     """A baseline JPEG, encapsulated."""
     ds = dcmread(io.BytesIO(dicom(px)))
     ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    ds.PixelData = encapsulate([picture(px, 'JPEG', quality=95)])
+    ds.PixelData = encapsulate([picture(px, 'JPEG', quality=quality)])
     ds['PixelData'].VR = 'OB'
     file = io.BytesIO()
     ds.save_as(file, enforce_file_format=True)

@@ -1,7 +1,9 @@
 """Killed at any moment and started again: nothing is lost, nothing is there twice, nothing stays behind."""
 import csv
+import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,11 +42,44 @@ def test_batch(tmp_path):
     assert between, 'no kill fell between the first row and the last'
 
 
+DEMO = """
+import sys
+from dataclasses import replace
+from boneage.learn.demo import run_demo
+from boneage.learn.scales import TINY
+few = dict(mask=replace(TINY.mask, epochs=30), points=replace(TINY.points, epochs=20), age=replace(TINY.age, epochs=4))
+run_demo(sys.argv[1], 200, seed=5, scale=replace(TINY, **few))
+"""
+
+
+def test_demo(tmp_path):
+    """Every stage of a demo that was killed again and again ends with the weights of one that nobody killed."""
+    def start(out):
+        return subprocess.Popen([sys.executable, '-c', DEMO, out], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    begun = time.monotonic()
+    process = start(tmp_path/'whole')
+    assert not process.wait(), process.stdout.read().decode()
+    needed, chance, between = time.monotonic() - begun, random.Random(1), 0
+    for _ in range(KILLS):
+        process = start(tmp_path/'killed')
+        try: process.wait(chance.uniform(.2, .6) * needed)
+        except subprocess.TimeoutExpired: between += 1
+        process.kill()
+        process.wait()
+        if (tmp_path/'killed/table.csv').exists(): shutil.rmtree(tmp_path/'killed')  # begin again
+    process = start(tmp_path/'killed')
+    assert not process.wait(), process.stdout.read().decode()
+    whole, killed = (tmp_path/name for name in ('whole', 'killed'))
+    files = [json.loads((out/'weights/reader.json').read_text())['files'] for out in (whole, killed)]
+    assert files[0] == files[1] and between
+    assert rows(whole/'predictions.csv') == rows(killed/'predictions.csv')
+
+
 def test_serve(tmp_path):
     """A server that was killed leaves a folder, and the next one removes it."""
     env = os.environ | {'TMPDIR': str(tmp_path)}
     left = []
-    for _ in range(2):
+    for _ in range(KILLS):
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             port = probe.getsockname()[1]
@@ -56,4 +91,4 @@ def test_serve(tmp_path):
         left.append({path.name for path in Path(tmp_path).glob(f'{UPLOADS}*')})
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert len(left[0]) == len(left[1]) == 1 and not left[0] & left[1]
+    assert all(len(each) == 1 for each in left) and len(set.union(*left)) == KILLS

@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import write_dicom
+from corpus import jpeg_in_dicom, picture
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from pydicom.data import get_testdata_file
@@ -249,6 +250,18 @@ def test_damaged_jpegs(tmp_path_factory, where, length, cut):
     at = int(where * len(data))
     path.write_bytes(data[:at] + (b'\xff\xd9' if cut else bytes(length) + data[at + length:]))
     with pytest.raises(PictureError, match='cut short'): read_pixels(path)
+
+
+@pytest.mark.parametrize('form', [lambda px, quality: picture(px, 'JPEG', quality=quality), jpeg_in_dicom])
+@pytest.mark.parametrize('contrast, quality, word', [
+    (1, 90, None), (1, 50, None), (.25, 90, None), (.25, 60, 'may be off'), (.25, 10, 'hide the bones')])
+def test_coarse_jpegs(tmp_path, form, contrast, quality, word):
+    """What counts is how coarse a JPEG is beside the contrast of its picture."""
+    path = tmp_path/'a'
+    path.write_bytes(form((100 + contrast * (blob(200, 160) / 2.)).astype(np.uint8), quality))
+    try: said = read_radiograph(path).note
+    except PictureError as refusal: said = str(refusal)
+    assert word in said if word else 'compressed' not in said
 
 
 @pytest.mark.parametrize('modality, kind', [('OT', None), ('MR', None), ('DX', ['DERIVED', 'SECONDARY']),

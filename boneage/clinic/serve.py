@@ -78,10 +78,12 @@ def add_service(
         sex: Annotated[Literal['F', 'M'] | None, Form(description='without it, what the DICOM header says')] = None,
         age_months: Annotated[float | None, Form(ge=0, allow_inf_nan=False,
                                                  description="the child's age, to compare with")] = None,
+        height_cm: Annotated[float | None, Form(ge=HEIGHTS[0], le=HEIGHTS[1],
+                                                description='of the child, for the adult height to expect')] = None,
         level: Annotated[float, Form(gt=0, lt=1, description='of the interval')] = .9,
     ) -> Assessment:
         with _place_in(queue), ONE_AT_A_TIME, _uploaded(file) as path:
-            try: found = assessor.assess(path, sex, age_months=age_months, level=level)
+            try: found = assessor.assess(path, sex, age_months=age_months, level=level, height_cm=height_cm)
             except ValueError as error: raise HTTPException(422, str(error)) from error
         return replace(found, file=_file_name(file))
 
