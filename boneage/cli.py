@@ -401,7 +401,7 @@ DataSet = Annotated[Path, typer.Argument(metavar='DIR', help='Data set: images/ 
 Annotations = Annotated[Path, typer.Option(metavar='DIR', help='Has hand_polygons.json or masks/; keypoints.csv.')]
 Withheld = Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids never trained on; else a fixed 8 %.')]
 ScaleName = Annotated[Literal['paper', 'laptop', 'tiny'], typer.Option('--scale', help='Sizes of all networks.')]
-RecipeName = Literal['paper', 'one-cycle', 'fine-tune']
+RecipeName = Literal['paper', 'one-cycle', 'second-cycle', 'fine-tune']
 SHIPPED = Path('shipped')  # what `--start` without a folder stands for
 
 def withheld_ids(
@@ -496,7 +496,7 @@ def train_age(
     out: Run,
     scale: ScaleName = 'laptop',
     withheld: Withheld = None,
-    recipe: Annotated[RecipeName, typer.Option(help="The paper's, a stronger one, or going on.")] = 'paper',
+    recipe: Annotated[RecipeName, typer.Option(help="The paper's, a stronger one, or for going on.")] = 'paper',
     only: Annotated[list[str] | None, typer.Option(metavar='NAME', help='Networks that begin so: A-both.')] = None,
     trunk: Annotated[str, typer.Option(metavar='NAME', help='vgg, or a timm backbone: tf_efficientnet_lite0.')] = 'vgg',
     trunk_weights: Annotated[Path | None, typer.Option(metavar='FILE', exists=True, dir_okay=False,
