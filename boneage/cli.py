@@ -428,7 +428,8 @@ def calibrate(
     calibration = fitting.calibrate(table, open_weights(weights).digest)
     try: check_level(calibration, .9)
     except typer.BadParameter:
-        raise typer.BadParameter(f'{predictions} has too few radiographs for intervals at every age; evaluate more') from None
+        why = f'{predictions} has too few radiographs for intervals at every age; evaluate more'
+        raise typer.BadParameter(why) from None
     write_calibration(calibration, weights / 'calibration.json')
     say(f'{weights / "calibration.json"}: intervals from the errors on {len(calibration.error)} radiographs')
 
