@@ -17,7 +17,7 @@ each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS,
 
 MAX_LINES, MAX_WIDTH, MAX_BYTES, MAX_RUN = 40, 120, 1_000_000, 3
 # to become empty: notebooks that still export more than `MAX_RUN` cells with nothing seen or checked between
-LONG_RUNS = {'clinic/05_command_line', 'cluster/02_cells'}
+LONG_RUNS = {'cluster/02_cells'}
 # to become empty: lessons whose exercises have no hint and no answer yet
 UNANSWERED = {'learning/09_grid', 'learning/10_fitting'}
 LINK = re.compile(r'\[[^]]+\]\(([^)]+)\)')
