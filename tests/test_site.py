@@ -1,25 +1,47 @@
 """The documentation site: every link leads somewhere, nothing comes from another host, a browser shows every page."""
 import functools
 import http.server
+import importlib.util
 import json
 import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from conftest import copy_checkout
+from conftest import ROOT, copy_checkout
 
 pytestmark = pytest.mark.xdist_group('site')  # built once
 
 ADDRESS = 'http://site/'
-WIDE, NARROW = {'width': 1280, 'height': 900}, {'width': 390, 'height': 844}
+WIDE, NARROW = {'width': 1300, 'height': 900}, {'width': 400, 'height': 900}
 # what a browser fetches by itself; links are followed by people
 LOADED = '[src], [srcset], [poster], object[data], link[href], use[href], image[href]'
 STYLE_FROM_ELSEWHERE = re.compile(r'(?:@import|url\()[\s\'"(url]*(?:https?:)?//[^)\s]*')
+# what lies beyond the window and in no box that scrolls, or is hidden by the box it is in
+CUT = '''() => [...document.querySelectorAll('main *')].filter(each => {
+  const overflow = node => getComputedStyle(node).overflowX
+  if (['hidden', 'clip'].includes(overflow(each)) && each.scrollWidth > each.clientWidth + 1) return true
+  const box = each.getBoundingClientRect()
+  if (!box.width || box.left > -1 && box.right < innerWidth + 1) return false
+  for (let node = each.parentElement; node.tagName != 'MAIN'; node = node.parentElement)
+    if (['auto', 'scroll'].includes(overflow(node))) return false
+  return true
+}).map(each => each.outerHTML.slice(0, 80))'''
+# the rules of axe-core that another width or other colours may break
+OF_LOOKS = ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable', 'target-size']
+# of the words of code that look alike, the first stays one; a page has thousands
+FEWER_SPANS = '''() => {
+  const seen = new Set()
+  for (const span of document.querySelectorAll('pre span')) {
+    const look = `${span.className} in ${span.closest('pre').className} ${!!span.closest('.cell-output')}`
+    if (seen.has(look)) span.replaceWith(...span.childNodes); else seen.add(look)
+  }
+}'''
 
 
 def stamps(folder):
@@ -33,7 +55,7 @@ def built(tmp_path_factory):
     """The site of a copy of the checkout, and the other files that building it wrote."""
     checkout = copy_checkout(tmp_path_factory.mktemp('site')/'checkout')
     before = stamps(checkout)
-    done = subprocess.run([sys.executable, 'tools/docs.py'], cwd=checkout, timeout=400, text=True, capture_output=True)
+    done = subprocess.run([sys.executable, 'tools/docs.py'], cwd=checkout, timeout=540, text=True, capture_output=True)
     # a broken link is for test_links to tell
     if not (checkout/'_docs').is_dir(): pytest.fail(done.stdout + done.stderr, pytrace=False)
     after = stamps(checkout)
@@ -76,7 +98,7 @@ def page_name(listed):
 
 def watched(browser, viewport, address):
     """A browser page, and the list of what goes wrong on it."""
-    page, wrong = browser.new_page(viewport=viewport), []
+    page, wrong = browser.new_page(viewport=viewport, color_scheme='light'), []
     def note(what, when=True): when and wrong.append(f'{page.url}: {what}')
     page.on('console', lambda message: note(message.text, message.type == 'error'))
     page.on('pageerror', lambda error: note(error))
@@ -89,20 +111,37 @@ def watched(browser, viewport, address):
 def test_only_the_site_is_written(built): assert not built[1]
 
 
+def listed(site):
+    """What nbs/sidebar.yml lists: its contents, and the pages of all of its notebooks in their order."""
+    sidebar = (site.parent/'nbs/sidebar.yml').read_text(encoding='utf-8')
+    contents = yaml.safe_load(sidebar)['website']['sidebar']['contents']
+    names = [name for item in contents for name in (item['contents'] if isinstance(item, dict) else [item])]
+    return contents, [page_name(name) for name in names]
+
+
 def test_every_notebook_has_its_page_in_order(site, pages):
     """The sidebar is that of nbs/sidebar.yml, titles of sections and all."""
-    nbs = site.parent/'nbs'
-    contents = yaml.safe_load((nbs/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
+    contents, wanted = listed(site)
     sections = [item for item in contents if isinstance(item, dict)]
-    wanted = [page_name(name) for item in contents for name in (item['contents'] if isinstance(item, dict) else [item])]
     sidebar = pages['index.html'].select_one('#quarto-sidebar')
     shown = [a['href'].removeprefix('./') for a in sidebar.select('.sidebar-item a[href]')]
     assert [href for href in shown if not href.startswith('#')] == wanted
     headings = sidebar.select('.sidebar-item-section > .sidebar-item-container .menu-text')
     assert [heading.get_text(strip=True) for heading in headings] == [section['section'] for section in sections]
     assert {name for name in pages if not name.startswith('source/')} == set(wanted)
+    nbs = site.parent/'nbs'
     notebooks = {p.relative_to(nbs).as_posix() for p in nbs.rglob('[!_]*.ipynb') if '.ipynb_checkpoints' not in p.parts}
     assert set(wanted) == {page_name(name) for name in notebooks}
+
+
+def test_previous_and_next(site, pages):
+    """At the foot of a page are the ones before and after it in the sidebar."""
+    order = listed(site)[1]
+    for before, name, after in zip([None, *order], order, [*order[1:], None]):
+        for side, neighbour in (('previous', before), ('next', after)):
+            links = pages[name].select(f'.nav-page-{side} a')
+            links = [urlsplit(urljoin(ADDRESS + name, a['href'])).path[1:] for a in links]
+            assert links == ([neighbour] if neighbour else []), f'{name}: {side}'
 
 
 def test_links(site, pages, places):
@@ -128,7 +167,7 @@ def test_no_link_is_left_as_text(pages):
 
 
 def test_every_export_is_documented_with_its_source(places):
-    """Each public function and class has a heading, and its source link leads to the line that defines it."""
+    """Each public function and class has a heading, a link to the line that defines it, and its source, folded."""
     from boneage._modidx import d
     for module, symbols in d['syms'].items():
         for symbol, (address, _) in symbols.items():
@@ -136,10 +175,46 @@ def test_every_export_is_documented_with_its_source(places):
             if '.' in name or name.startswith('_'): continue
             page, _, place = address.partition('#')
             assert place in places[page], f'{page} has no {name}'
-            url = urlsplit(urljoin(ADDRESS + page, places[page][place].find_previous('a', string='source')['href']))
+            link = places[page][place].find_next('a', class_='module')
+            url = urlsplit(urljoin(ADDRESS + page, link['href']))
             assert url.path == f'/source/{module.removeprefix("boneage.").replace(".", "/")}.html'
             line = places[url.path[1:]][url.fragment]
             assert re.search(rf'(def|class) {name}\b', line.text), f'{page}: the source link of {name}'
+            folded = link.find_next('details', class_='source')
+            assert line.text in folded.text and not folded.has_attr('open'), f'{page}: the source of {name}'
+
+
+@pytest.fixture(scope='module')
+def docs():
+    """tools/docs.py"""
+    spec = importlib.util.spec_from_file_location('docs', ROOT/'tools/docs.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_terms_lead_to_the_glossary(pages, places):
+    """A page links a term once at most, in its prose, to the entry; the lessons link the words that they use."""
+    linked = Counter()
+    for name, page in pages.items():
+        found = [a for a in page.select('main a[href*="glossary.html#"]') if name != 'tutorials/glossary.html']
+        terms = Counter(urlsplit(a['href']).fragment for a in found)
+        assert terms.keys() <= places['tutorials/glossary.html'].keys()
+        assert all(n == 1 for n in terms.values()), f'{name}: {terms.most_common(3)}'
+        for a in found: assert not a.find_parent(['h1', 'h2', 'h3', 'h4', 'pre', 'code', 'math', 'summary']), name
+        linked += terms
+    assert {'capitate', 'epiphysis', 'phalanx', 'conformal-interval', 'growth-plate', 'mae'} <= linked.keys()
+    assert linked['bone-age'] > 10
+
+
+def test_first_occurrence_is_linked(docs):
+    """Whole words and plurals in prose: not in headings, code, formulas, links or tags, nor where a link is."""
+    lines = ['## Epiphysis', '`epiphysis` $epiphysis$ <b epiphysis> [an epiphysis](a.ipynb)', '```\nepiphysis\n```',
+             'subepiphysis', 'Two Epiphyses and an epiphysis; a [carpal](../tutorials/glossary.ipynb#carpal), carpals.']
+    cells = [{'cell_type': 'code', 'source': 'epiphysis'}, {'cell_type': 'markdown', 'source': '\n\n'.join(lines)}]
+    linked = docs.link_terms({'cells': cells}, docs.glossary(), 'g.ipynb')['cells']
+    wanted = lines[-1].replace('Epiphyses', '[Epiphyses](g.ipynb#epiphysis)')
+    assert linked[0]['source'] == 'epiphysis' and linked[1]['source'] == '\n\n'.join([*lines[:-1], wanted])
 
 
 def elsewhere(name, url):
@@ -167,16 +242,48 @@ def test_search_index(site, word):
     assert any(word in f'{e["title"]} {e["section"]} {e["text"]}'.lower() for e in entries)
 
 
-@pytest.mark.parametrize('viewport', [WIDE, NARROW], ids=['wide', 'narrow'])
-def test_pages_in_a_browser(pages, server, browser, viewport):
-    """Every page loads without an error, shows its pictures, and fits the window."""
-    page, wrong = watched(browser, viewport, server)
+def show(page, viewport, scheme):
+    """A page in a window of another size, light or dark."""
+    page.set_viewport_size(viewport)
+    page.emulate_media(color_scheme=scheme)
+    is_dark = json.dumps(scheme == 'dark')
+    page.wait_for_function(f'document.documentElement.classList.contains("quarto-dark") == {is_dark}')
+
+
+def test_pages_in_a_browser(pages, server, browser):
+    """Every page loads without an error, shows its pictures, and cuts nothing off, wide and narrow."""
+    page, wrong = watched(browser, WIDE, server)
     for name in pages:
         page.goto(server + name)
-        is_wide = page.evaluate('document.scrollingElement.scrollWidth > innerWidth')
-        if is_wide: wrong.append(f'{name}: wider than the window')
         is_whole = page.evaluate('[...document.images].every(i => i.complete && i.naturalWidth)')
         if not is_whole: wrong.append(f'{name}: a picture is not shown')
+        page.evaluate('document.querySelectorAll("details").forEach(each => each.open = true)')
+        for viewport in (WIDE, NARROW):
+            page.set_viewport_size(viewport)
+            is_wide = page.evaluate('document.scrollingElement.scrollWidth > innerWidth')
+            if is_wide: wrong.append(f'{name}: wider than the window at {viewport["width"]}')
+            wrong += [f'{name}: cut at {viewport["width"]}: {each}' for each in page.evaluate(CUT)]
+        page.set_viewport_size(WIDE)
+    assert not wrong, '\n'.join(wrong)
+
+
+def test_pages_for_everyone(pages, server, browser):
+    """No serious violation, wide and light, narrow and dark: in the whole of `index.html`, in others' contents."""
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe()
+    page, wrong = watched(browser, WIDE, server)
+    longest = max((name for name in pages if name.startswith('source/')), key=lambda name: len(pages[name].text))
+    for name in pages:
+        if name.startswith('source/') and name != longest: continue  # they differ in nothing but their code
+        page.goto(server + name)
+        page.evaluate(FEWER_SPANS)
+        for viewport, scheme, rules in ((WIDE, 'light', {}), (NARROW, 'dark', {'runOnly': OF_LOOKS})):
+            show(page, viewport, scheme)
+            part = None if name == 'index.html' else 'main'
+            found = axe.run(page, part, {'resultTypes': ['violations']} | rules).response
+            assert found['passes'], f'axe has looked at {name}'
+            serious = [rule for rule in found['violations'] if rule['impact'] in ('serious', 'critical')]
+            wrong += [f'{name}, {scheme}: {rule["id"]}, {node["target"]}, {node["failureSummary"]}'
+                      for rule in serious for node in rule['nodes']]
     assert not wrong, '\n'.join(wrong)
 
 
