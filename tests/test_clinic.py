@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -347,22 +348,24 @@ def test_page(assessor, examined, tmp_path):
     assert '<b>' not in report_page([odd])
 
 
-@pytest.mark.parametrize('scheme, width', [('light', 1300), ('dark', 400)])
-def test_a_report_for_everyone(assessor, examined, browser, violations, tmp_path, scheme, width):
+def test_a_report_for_everyone(assessor, examined, browser, violations, tmp_path):
     """Accepted, refused, of unknown sex, a course: no serious violation, nothing wider than the window, one title."""
     found = replace(examined.found, adult_height='adult height 170 cm', note='PatientSex M does not count')
     unknown = replace(examined, found=of_unknown_sex(replace(refused_of(found), sex=''), dict(F=98.4, M=112.)))
     cases = [make_case(assessor, each) for each in (replace(examined, found=found), unknown)]
     cases.append(Case('x', refused_of(found), {}, {}))
     course = [follow.Reading(age, age - 9, 15, 'F') for age in (96, 108, 132)]
-    page = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
+    page = browser.new_page()
     for name, text in dict(report=report_page(cases), course=follow.course_page(course)).items():
         (tmp_path/f'{name}.html').write_text(text, 'utf-8')
         page.goto((tmp_path/f'{name}.html').as_uri())
-        assert not violations(page)
-        assert page.evaluate('document.scrollingElement.scrollWidth <= innerWidth')
         assert page.locator('h1').all_inner_texts() == ['Bone age'] and page.locator('main').count() == 1
-        page.screenshot(path=str(tmp_path/f'{name}.png'), full_page=True)
+        for scheme, width in product(('light', 'dark'), (1300, 400)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({'width': width, 'height': 900})
+            assert not violations(page), (name, scheme, width)
+            assert page.evaluate('document.scrollingElement.scrollWidth <= innerWidth'), (name, scheme, width)
+            page.screenshot(path=str(tmp_path/f'{name}_{scheme}_{width}.png'), full_page=True)
     both = report_page(cases)
     assert 'as a girl 98.4 months' in both and 'as a boy 112.0 months' in both and both.count('Not assessed') == 1
 

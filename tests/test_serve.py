@@ -82,18 +82,26 @@ def go_to(page, name, steps=40):
     pytest.fail(f'{name} is not reached by the keyboard')
 
 
-@pytest.mark.parametrize('scheme, width', [('light', 1300), ('dark', 400)])
-def test_page_for_everyone(server, browser, violations, tmp_path, scheme, width):
+def widths(page):
+    """A page in a wide window, and in one of a telephone."""
+    for width in (400, 1300):
+        page.set_viewport_size({'width': width, 'height': 900})
+        page.wait_for_timeout(300)
+        yield width
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_page_for_everyone(server, browser, violations, tmp_path, scheme):
     """Empty, with an error, with one child's course and what was refused: no serious violation, nothing cut off."""
     for n in range(2):
         px = cv2.imread(str(write_hand(tmp_path/f'{n}.png', 96 + 24 * n, False, 3, 600)), 0)
         write_dicom(tmp_path/f'{n}.dcm', px, PatientID='4711', PatientSex='F', PatientBirthDate='20100301',
                     StudyDate=f'20{18 + 2 * n}0301')
     (tmp_path/'notes.txt').write_text('no picture')
-    page = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=scheme)
+    page = browser.new_page(color_scheme=scheme)
     page.goto(server)
     page.get_by_role('button', name='Assess').wait_for(timeout=30_000)
-    assert not violations(page)
+    for width in widths(page): assert not violations(page), width
     page.locator('input[type=file]').first.set_input_files([tmp_path/name for name in ('0.dcm', '1.dcm', 'notes.txt')])
     page.get_by_text('notes').first.wait_for(timeout=20_000)
     page.evaluate('document.activeElement.blur()')
@@ -105,19 +113,20 @@ def test_page_for_everyone(server, browser, violations, tmp_path, scheme, width)
     page.keyboard.press('Enter')
     answer = page.get_by_label('In short')
     page.wait_for_function('field => field.value.includes("give that one alone")', arg=answer.element_handle())
-    assert not violations(page)
+    for width in widths(page): assert not violations(page), width
     page.get_by_label('Height in cm').fill('')
     page.get_by_role('button', name='Assess').click()
     page.get_by_role('heading', name='Over the years: a girl').wait_for(timeout=60_000)
     page.wait_for_timeout(500)
     said = answer.input_value()
     assert 'pace: ' in said and 'notes.txt: not assessed' in said and str(tmp_path) not in said
-    assert not violations(page)
     assert page.locator('h1').all_inner_texts() == ['Bone age']
-    cut = page.evaluate('''[...document.querySelectorAll('.report :is(img, svg, td, figcaption, h2, p)')].filter(
-        each => each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80))''')
-    assert not cut and page.evaluate('document.scrollingElement.scrollWidth <= innerWidth'), cut
-    page.screenshot(path=str(tmp_path/'page.png'), full_page=True)
+    for width in widths(page):
+        assert not violations(page), width
+        cut = page.evaluate('''[...document.querySelectorAll('.report :is(img, svg, td, figcaption, h2, p)')].filter(
+            each => each.getBoundingClientRect().right > innerWidth + 1).map(each => each.outerHTML.slice(0, 80))''')
+        assert not cut and page.evaluate('document.scrollingElement.scrollWidth <= innerWidth'), (width, cut)
+        page.screenshot(path=str(tmp_path/f'page_{scheme}_{width}.png'), full_page=True)
 
 
 class Slow:
