@@ -112,7 +112,7 @@ def check_whole(
 LEAST_ALIKE, LESS_ALIKE = .5, .45  # correlation of neighbouring rows in the hand; how far below that of most
 MOST_STEP = 35  # grey levels of 255 from the mean of a row to that of the next, between fingertips and wrist
 FITTING, LESS_FITTING = .7, .2  # correlation of neighbouring rows that fit one another; how far below that of most
-MOST_BROKEN = 25  # pairs of rows from the fingertips to the end of the picture that do not
+MOST_BROKEN = 25  # pairs of rows from the fingertips on, no weaker in contrast than the hand, that do not
 STRIPE, DARKEST_STRIPE = 8, 60  # rows of a stripe; grey levels by which their means are below those above and below
 FLAT = 3  # grey levels: the standard deviation of a row of one grey
 ENOUGH = 500  # columns of a picture that are compared, at least
@@ -120,14 +120,14 @@ ENOUGH = 500  # columns of a picture that are compared, at least
 # %% ../nbs/reading/07_points.ipynb #1ad50cde
 def compare_rows(
     grey: np.ndarray, # (height, width), uint8
-) -> tuple[np.ndarray, np.ndarray]: # (height - 1,): correlation, nan for rows of one grey; step of the mean
-    "How each row of a picture follows the one above it."
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (height - 1,): correlation, step of the mean, standard deviation
+    "How each row of a picture follows the one above it: nan for rows of one grey, grey levels, grey levels."
     mean = grey.mean(1, dtype=np.float32)
     rest = grey - mean[:, None]
     spread = np.sqrt(np.einsum('ij,ij->i', rest, rest))
     both = spread[1:] * spread[:-1]
     alike = np.einsum('ij,ij->i', rest[1:], rest[:-1]) / np.maximum(both, 1)
-    return np.where(both < FLAT**2 * grey.shape[1], np.nan, alike), np.diff(mean)
+    return np.where(both < FLAT**2 * grey.shape[1], np.nan, alike), np.diff(mean), spread[1:] / grey.shape[1]**.5
 
 # %% ../nbs/reading/07_points.ipynb #8ae49786
 def dark_stripe(
@@ -146,10 +146,11 @@ def is_torn(
     rows, beyond = beyond_capitate(points, mask)
     hand = rows[beyond < LEAST_WRIST]
     first, n = hand.min() + margin, max(int(np.ptp(hand)) - 2 * margin, 0)
-    alike, steps = compare_rows(level_grey(positive[:, ::max(1, positive.shape[1] // ENOUGH)])[first:])
+    alike, steps, spread = compare_rows(level_grey(positive[:, ::max(1, positive.shape[1] // ENOUGH)])[first:])
     usual = np.median(alike[np.isfinite(alike)]) if np.isfinite(alike).any() else 1.
     apart = np.nan_to_num(alike[:n]).min(initial=1) < min(LEAST_ALIKE, usual - LESS_ALIKE)
-    broken = (alike < min(FITTING, usual - LESS_FITTING)).sum() > MOST_BROKEN
+    strong = spread > np.median(spread[:n + 1]) # a film's own grain is weaker than the hand
+    broken = (strong & (alike < min(FITTING, usual - LESS_FITTING))).sum() > MOST_BROKEN
     return bool(apart or broken or np.abs(steps[:n]).max(initial=0) > MOST_STEP or dark_stripe(steps) > DARKEST_STRIPE)
 
 # %% ../nbs/reading/07_points.ipynb #c0ffee16
