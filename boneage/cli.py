@@ -450,7 +450,7 @@ def check_data(
 # %% ../nbs/clinic/05_command_line.ipynb #13ba4f5c
 @app.command(epilog='Example: boneage rsna Downloads --out data')
 def rsna(
-    downloads: Annotated[Path, typer.Argument(metavar='DOWNLOADS', help="Folder of RSNA's archives.")],
+    downloads: Annotated[Path, typer.Argument(metavar='DOWNLOADS', help="Folder: the RSNA's archives, or unpacked.")],
     out: Annotated[Path, typer.Option(metavar='DATA', file_okay=False,
                                       help='Folder; gets rsna-training, rsna-validation and rsna-test.')],
     annotations: Annotated[Path | None, typer.Option(metavar='DIR', help='A copy of minhnt33/gr-bone-age.')] = None,

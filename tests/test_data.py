@@ -316,11 +316,12 @@ def test_a_download_is_laid_out(downloads, drawn, tmp_path):
 
 
 def test_packed_or_unpacked_is_the_same(downloads, tmp_path):
-    """All unpacked, unpacked beside the archives, with what macOS adds, and as copies elsewhere have it."""
+    """All unpacked, beside the archives, with what macOS adds and what is not the challenge's, and as copies are."""
     lay_out(downloads, tmp_path/'data')
     for archive in list(downloads.iterdir()): shutil.unpack_archive(archive, downloads/archive.stem)
     (downloads/'__MACOSX').mkdir()
     (downloads/'__MACOSX/._1377.png').write_bytes(b'x')
+    pack(downloads/'holidays.zip', {'film.mp4': bytes(MOST_BYTES + 1)})
     assert faults(downloads, tmp_path/'beside') == []
     for archive in downloads.glob('*.zip'): archive.unlink()
     for archive in list(downloads.rglob('*.zip')):

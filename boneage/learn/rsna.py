@@ -75,8 +75,6 @@ def is_wanted(
     return path.suffix.lower() in KINDS and not any(part.startswith(('.', '__')) for part in path.parts)
 
 # %% ../../nbs/learning/15_rsna.ipynb #db4c045a
-MOST_BYTES, MOST_PACKED = 64_000_000, 4_000_000_000 # of a file, which has a few MB, and of an archive within an archive
-
 def leads_outside(
     name: str, # of a member of an archive
 ) -> bool:
@@ -84,12 +82,17 @@ def leads_outside(
     path = PurePosixPath(name.replace('\\', '/'))
     return path.is_absolute() or name[1:2] == ':' or '..' in path.parts
 
+# %% ../../nbs/learning/15_rsna.ipynb #bee88e75
+MOST_BYTES, MOST_PACKED = 64_000_000, 4_000_000_000 # of a file, which has a few MB, and of an archive within an archive
+
 def check_members(
     archive: zipfile.ZipFile,
     where: str, # to name it by
+    wanted: Callable[[PurePath], bool] = is_wanted, # what will be read of it
 ) -> None:
     "Raise a `DownloadError` for an archive that is not what it seems."
     for info in archive.infolist():
+        if not (leads_outside(info.filename) or wanted(PurePosixPath(info.filename))): continue
         most = MOST_PACKED if info.filename.lower().endswith('.zip') else MOST_BYTES
         problem = (f'holds {info.filename!r}, which leads out of its folder' if leads_outside(info.filename) else
                    f'holds {info.filename!r}, which unpacks to {info.file_size / 1e6:,.0f} MB'
@@ -102,12 +105,13 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, LZMAError, struct.error, EOFError, OSE
 def open_archive(
     file: Path | IO[bytes],
     where: str, # to name it by
+    wanted: Callable[[PurePath], bool] = is_wanted, # what will be read of it
 ) -> zipfile.ZipFile:
     "An archive whose members may be taken, or a `DownloadError`."
     try: archive = zipfile.ZipFile(file)
     except DAMAGE as error:
         raise DownloadError(f'{where}: is damaged or not downloaded whole ({error}); download it again') from error
-    check_members(archive, where)
+    check_members(archive, where, wanted)
     return archive
 
 def look_into(
@@ -191,7 +195,7 @@ def table_labels(
         try:
             content = file.read()
             if file.name.lower().endswith('.xlsx'):
-                open_archive(BytesIO(content), file.where).close() # small and whole
+                open_archive(BytesIO(content), 'the file', lambda path: True).close() # each part of it is small
                 content = pd.read_excel(BytesIO(content), dtype=str).dropna(how='all').to_csv(index=False).encode()
         except Exception as error: # a spreadsheet that is not one raises whatever its parts do
             if isinstance(error, ImportError): raise
@@ -224,6 +228,7 @@ def listed(
     "How many there are, and the first of them."
     return f'{len(items):,} ({", ".join(items[:most])}{", ..." if len(items) > most else ""})'
 
+# %% ../../nbs/learning/15_rsna.ipynb #18dd7c17
 def find_pictures(
     files: list[File],
 ) -> tuple[dict[str, File], list[str]]: # by id; what is wrong
@@ -250,6 +255,7 @@ def write_whole(
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
+# %% ../../nbs/learning/15_rsna.ipynb #2c02306e
 def write_new(
     path: Path,
     content: bytes,
@@ -288,6 +294,7 @@ def check_apart(
         if both := sorted(set(its.id) & set(others.id)):
             raise DownloadError(f"{one.name}, {other.name}: ids in both: {listed(both)}; take the RSNA's own tables")
 
+# %% ../../nbs/learning/15_rsna.ipynb #af7c2a6c
 def lay_part(
     part: Part,
     labels: pd.DataFrame,
