@@ -61,7 +61,8 @@ def save(notebook: Path, flags: str) -> bool:
     "Run a notebook and keep its outputs, clean, with the weights that made them; False where it failed."
     print(notebook, flush=True)
     command = Path(sys.executable).with_name('nbdev-test')
-    if subprocess.run([command, '--save', '--flags', flags, notebook], cwd=ROOT).returncode: return False
+    quiet = os.environ | {'PYTHONWARNINGS': 'ignore::FutureWarning'}  # of libraries, for their authors
+    if subprocess.run([command, '--save', '--flags', flags, notebook], cwd=ROOT, env=quiet).returncode: return False
     record(notebook)
     subprocess.run([command.with_name('nbdev-clean'), '--fname', notebook], cwd=ROOT, check=True)
     return True
