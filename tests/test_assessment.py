@@ -43,7 +43,7 @@ def test_accepts_a_hand(assessor, hand, save):
     assert found == Assessor().assess(str(file), 'f'), 'the same file and weights give the same answer'
 
 
-GOLDEN = {'F': 147.3, 'M': 166.6}  # months, of the fixture `hand`, a boy of 164, by the weights of 2026-11-26
+GOLDEN = {'F': 149.2, 'M': 167.7}  # months, of the fixture `hand`, a boy of 164, by the weights of 2026-11-27
 
 
 @pytest.mark.parametrize('sex', GOLDEN)
