@@ -62,7 +62,7 @@ def test_demo(tmp_path):
     needed, chance, between = time.monotonic() - begun, random.Random(1), 0
     for _ in range(KILLS):
         process = start(tmp_path/'killed')
-        try: process.wait(chance.uniform(.2, .6) * needed)
+        try: process.wait(chance.uniform(.1, .35) * needed)
         except subprocess.TimeoutExpired: between += 1
         process.kill()
         process.wait()
