@@ -21,6 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import ray
 import torch
 
 from boneage.clinic.batch import find_jobs
@@ -58,13 +59,22 @@ def write_hands(folder, n):
     return read_registered(folder)
 
 
+def load_pytorch(processes):
+    """Let so many processes of Ray load what a cell needs: one for each worker, and one that the desk takes."""
+    @ray.remote(num_cpus=0)
+    def load():
+        import boneage.learn.grid  # noqa: F401
+        time.sleep(2) # until all of them have begun
+        return os.getpid()
+    while len(set(ray.get([load.remote() for _ in range(processes)]))) < processes: pass
+
+
 def grid(hands, out, workers, epochs):
     """Seconds for six cells."""
     scale = replace(TINY, age=replace(TINY.age, epochs=epochs))
     starts = dict.fromkeys(Cell(region, cohort, scale=scale) for region in 'BC' for cohort in COHORTS)
     run = one_by_one if workers == 1 else run_cells
-    begin = dict.fromkeys(replace(cell, seed=9) for cell in [*starts][:2])
-    run(begin, *hands, out, lambda event: None, recipe=ONE_CYCLE) # long enough for both workers to load PyTorch
+    if workers > 1: load_pytorch(workers + 1)
     begun = time.perf_counter()
     run(starts, *hands, out, lambda event: None, recipe=ONE_CYCLE)
     return time.perf_counter() - begun
@@ -83,6 +93,7 @@ def batch(jobs, out, workers, progress=None):
 def main(rounds=3, many=0):
     torch.set_num_threads(1)
     os.environ['RAY_worker_niceness'] = '0' # as this process, with which they are compared
+    os.environ['RAY_num_workers_soft_limit'] = '4' # those that have loaded PyTorch are kept
     join(LOCAL, num_cpus=2)
     with tempfile.TemporaryDirectory() as work:
         work, times = Path(work), {(kind, n): [] for kind in ('grid of 6 tiny cells', 'batch of 400') for n in (1, 2)}

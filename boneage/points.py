@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LEAST_LENGTH', 'LEAST_ALIKE', 'LESS_ALIKE',
-           'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE', 'DARKEST_STRIPE', 'FLAT', 'ENOUGH', 'look',
-           'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate', 'check_whole',
-           'compare_rows', 'dark_stripe', 'is_torn', 'check_rows', 'place_hand']
+           'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE', 'DARKEST_STRIPE', 'FLAT', 'BLANK', 'ENOUGH',
+           'look', 'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate', 'check_whole',
+           'compare_rows', 'dark_stripe', 'blank_stripe', 'is_torn', 'check_rows', 'place_hand']
 
 # %% ../nbs/reading/07_points.ipynb #5be0e792
 import cv2
@@ -115,6 +115,7 @@ FITTING, LESS_FITTING = .7, .2  # correlation of neighbouring rows that fit one 
 MOST_BROKEN = 25  # pairs of rows from the fingertips on, no weaker in contrast than the hand, that do not
 STRIPE, DARKEST_STRIPE = 8, 60  # rows of a stripe; grey levels by which their means are below those above and below
 FLAT = 3  # grey levels: the standard deviation of a row of one grey
+BLANK = 32  # rows of one grey between two that are alike, at most
 ENOUGH = 500  # columns of a picture that are compared, at least
 
 # %% ../nbs/reading/07_points.ipynb #1ad50cde
@@ -136,22 +137,35 @@ def dark_stripe(
     "The largest step into the dark that is followed by one as large out of it."
     return max(float(np.minimum(-steps[:-k], steps[k:]).max(initial=0)) for k in range(1, STRIPE + 1))
 
+def blank_stripe(
+    grey: np.ndarray, # (height, width), uint8
+) -> bool:
+    "Whether a few rows of one grey lie between two that are alike."
+    flat = np.flatnonzero(np.ptp(grey, axis=1) == 0)
+    for run in np.split(flat, np.flatnonzero(np.diff(flat) > 1) + 1):
+        if not 0 < len(run) <= BLANK or run[0] < 2 or run[-1] + 2 >= len(grey): continue
+        around = grey[[run[0] - 2, run[-1] + 2]] # the next ones may be blank in part
+        if compare_rows(around)[0][0] > FITTING: return True
+    return False
+
 def is_torn(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
     mask: np.ndarray, # the hand, (height, width), bool
 ) -> bool:
-    "Whether the rows of a picture do not fit one another, from the fingertips down."
+    "Whether the rows of a picture do not fit one another."
     margin = round(MARGIN * np.linalg.norm(points[0] - points[2]))
     rows, beyond = beyond_capitate(points, mask)
     hand = rows[beyond < LEAST_WRIST]
     first, n = hand.min() + margin, max(int(np.ptp(hand)) - 2 * margin, 0)
-    alike, steps, spread = compare_rows(level_grey(positive[:, ::max(1, positive.shape[1] // ENOUGH)])[first:])
+    grey = level_grey(positive[:, ::max(1, positive.shape[1] // ENOUGH)])
+    alike, steps, spread = compare_rows(grey[first:])
     usual = np.median(alike[np.isfinite(alike)]) if np.isfinite(alike).any() else 1.
     apart = np.nan_to_num(alike[:n]).min(initial=1) < min(LEAST_ALIKE, usual - LESS_ALIKE)
     strong = spread > np.median(spread[:n + 1]) # a film's own grain is weaker than the hand
     broken = (strong & (alike < min(FITTING, usual - LESS_FITTING))).sum() > MOST_BROKEN
-    return bool(apart or broken or np.abs(steps[:n]).max(initial=0) > MOST_STEP or dark_stripe(steps) > DARKEST_STRIPE)
+    dark = np.abs(steps[:n]).max(initial=0) > MOST_STEP or dark_stripe(steps) > DARKEST_STRIPE
+    return bool(apart or broken or dark or blank_stripe(grey))
 
 # %% ../nbs/reading/07_points.ipynb #c0ffee16
 def check_rows(

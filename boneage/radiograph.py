@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'MOST_BYTES', 'FIRST_GROUPS', 'RADIOGRAPHS', 'DEFLATED',
            'HEADER', 'NO_FRAME', 'PIXELS', 'BEHIND', 'EDGES', 'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE',
-           'COARSE', 'TOO_COARSE', 'BLOCKS', 'HIDDEN', 'SQUARE', 'PictureError', 'is_dicom', 'picture_files',
+           'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE', 'PictureError', 'is_dicom', 'picture_files',
            'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from .child import Patient, Refusal, read_patient
 
-if TYPE_CHECKING: import PIL.Image, pydicom
+if TYPE_CHECKING: import PIL.Image, PIL.TiffImagePlugin, pydicom
 
 # %% ../nbs/reading/02_radiograph.ipynb #fae87b64
 class PictureError(Refusal):
@@ -92,6 +92,11 @@ def _check_jpeg(data: bytes) -> None:
     import simplejpeg
     simplejpeg.decode_jpeg(data, 'GRAY', min_height=1, min_width=1, min_factor=8)  # a look at an eighth of its size
 
+def _check_bmp(data: bytes) -> None:
+    "Raise `EOFError` for a BMP that is longer than it says."
+    size = int.from_bytes(data[2:6], 'little')
+    if size and len(data) > size + 3: raise EOFError('the BMP goes on behind its end') # 3: bytes of padding
+
 @functools.cache
 def _quiet_tiff() -> None:
     "Keep Pillow's libtiff from printing; where it cannot be reached, it prints."
@@ -109,17 +114,32 @@ def _largest_page(image: 'PIL.Image.Image') -> None:
     pages = range(getattr(image, 'n_frames', 1) if image.format == 'TIFF' else 1)
     image.seek(max(pages, key=area))
 
+def _check_tail(image: 'PIL.TiffImagePlugin.TiffImageFile', data: bytes) -> None:
+    "Raise `EOFError` for a TIFF of one page whose header stands first and whose pixels do not go to the end."
+    if image.n_frames > 1: return
+    starts, sizes = (image.tag_v2.get(strips) or image.tag_v2[tiles] for strips, tiles in ((273, 324), (279, 325)))
+    end = max(map(sum, zip(starts, sizes)))
+    if image.tag_v2.offset < min(starts) and len(data) > end + 3: raise EOFError('the TIFF goes on behind its pixels')
+
+def _check_greys(image: 'PIL.Image.Image') -> None:
+    "Raise `ValueError` for a table of colours that is a ramp of grey levels but for some entries."
+    table = np.reshape(image.getpalette() or [], (-1, 3))
+    right = (table == np.arange(len(table))[:, None]).all(1)
+    if 0.5 <= right.mean() < 1: raise ValueError('its table of grey levels has gaps')
+
 # %% ../nbs/reading/02_radiograph.ipynb #080ca95c
 def _decode_image(data: bytes) -> tuple[np.ndarray, tuple[float, float]]: # grey; height and width of a pixel, any unit
     "The stored pixels of a PNG, JPEG, TIFF or BMP file, as grey, and their shape."
     from PIL import Image
+    from PIL.TiffImagePlugin import TiffImageFile
     if data.startswith(b'\x89PNG'): _check_png(data)
-    if data.startswith(b'BM') and any(data[int.from_bytes(data[2:6], 'little') or len(data):]):
-        raise EOFError('the BMP goes on behind its end')
+    if data.startswith(b'BM'): _check_bmp(data)
     if data.startswith(b'\xff\xd8'): _check_jpeg(data)
     _quiet_tiff()
     with Image.open(BytesIO(data), formats=('PNG', 'JPEG', 'TIFF', 'BMP')) as image:
         _largest_page(image)
+        if isinstance(image, TiffImageFile): _check_tail(image, data)
+        if image.mode == 'P': _check_greys(image)
         across, down = image.info.get('dpi') or (1, 1)
         keep = image.mode in ('L', 'F') or image.mode.startswith('I')
         return np.array(image if keep else image.convert('L')), (float(across or 1), float(down or 1))
@@ -138,9 +158,10 @@ def _fill_in(ds: 'pydicom.Dataset') -> None:
         if key in ds and ds[key].is_empty: setattr(ds, key, dict(RescaleSlope=1, RescaleIntercept=0)[key])
 
 def _trust_codestream(ds: 'pydicom.Dataset', stream: bytes) -> None:
-    "Whether numbers are signed, from a JPEG 2000 stream itself."
+    "Whether numbers are signed, from a JPEG or JPEG 2000 stream itself."
     from pydicom.pixels.utils import get_j2k_parameters
-    from pydicom.uid import JPEG2000TransferSyntaxes
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGBaseline8Bit, JPEGExtended12Bit
+    if ds.file_meta.TransferSyntaxUID in (JPEGBaseline8Bit, JPEGExtended12Bit): ds.PixelRepresentation = 0
     if ds.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes: return
     ds.PixelRepresentation = int(get_j2k_parameters(stream).get('is_signed', ds.PixelRepresentation))
 
@@ -212,16 +233,32 @@ def _stream_size(data: bytes) -> tuple[int, int] | None: # width, height; None w
     return None
 
 # %% ../nbs/reading/02_radiograph.ipynb #816a633c
+def _run_lengths(segment: bytes) -> int:
+    "How many bytes a segment of runs and literals unpacks to."
+    at = found = 0
+    while at < len(segment):
+        code, n = segment[at], 0
+        if code != 128: n = code + 1 if code < 128 else 257 - code # 128: nothing
+        found, at = found + n, at + (1 + n if code < 128 else 1 + (code > 128))
+    return found
+
+def _check_runs(ds: 'pydicom.Dataset', stream: bytes) -> None:
+    "Raise `ValueError` for a frame in run lengths that unpacks to more than its pixels; fewer are noticed by pydicom."
+    starts = [*struct.unpack_from(f'<{stream[0]}I', stream, 4), len(stream)]
+    longest = max(_run_lengths(stream[start:end]) for start, end in zip(starts, starts[1:]))
+    if longest > ds.Rows * ds.Columns + 1: raise ValueError('its run lengths are longer than its rows') # 1: padding
+
 def _check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     "Raise `PictureError` or `ValueError` for a compressed frame that is not what the header says, or is damaged."
     from pydicom.encaps import get_frame
-    from pydicom.uid import JPEGBaseline8Bit
+    from pydicom.uid import JPEGBaseline8Bit, RLELossless
     stream = get_frame(ds.PixelData, frame, number_of_frames=int(ds.get('NumberOfFrames') or 1))
     if (size := _stream_size(stream)) not in (None, (ds.Columns, ds.Rows)):
         raise PictureError('holds a picture of {} x {} px where its header says {} x {}; export it again'.format(
             *size, ds.Columns, ds.Rows))
     if len(stream) > 2 * _raw_bytes(ds) + HEADER: raise PictureError('holds more than its pixels take; export it again')
     if ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit: _check_jpeg(stream)
+    if ds.file_meta.TransferSyntaxUID == RLELossless: _check_runs(ds, stream)
     _trust_codestream(ds, stream)
 
 # %% ../nbs/reading/02_radiograph.ipynb #e0b6c413
@@ -422,7 +459,8 @@ def _parse(
 
 # %% ../nbs/reading/02_radiograph.ipynb #9344973b
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
-BLOCKS = 'it was compressed strongly for its contrast, and its age may be off; give the original'
+BLOCKY = 3  # times that neighbours differ more across the borders of blocks than within them: said
+BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
 HIDDEN = 'is compressed so strongly that blocks hide the bones; give the original'
 SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
 
@@ -445,6 +483,14 @@ def _coarseness(
     elif not data.startswith(b'\xff\xd8'): return 0.
     return _jpeg_step(data[data.index(b'\xff\xd8\xff'):]) / max(float(px.std()), 1e-6)
 
+def _blockiness(
+    px: np.ndarray, # (height, width), uint8 or uint16
+) -> float: # 1: as much as within
+    "How much more neighbours differ across the borders of blocks of 8 px, in the direction where they do most."
+    means = cv2.absdiff(px[:, 1:], px[:, :-1]).mean(0), cv2.absdiff(px[1:], px[:-1]).mean(1)
+    def usual(each): return np.sort(each)[:9 * len(each) // 10].mean() # a few edges of the picture are no blocks
+    return max(float(usual(each[7::8]) / max(usual(np.delete(each, np.s_[7::8])), 1e-6)) for each in means)
+
 # %% ../nbs/reading/02_radiograph.ipynb #daae2213
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
@@ -466,9 +512,10 @@ def read_radiograph(
     if not width and max(high / wide, wide / high) > MOST_STRETCHED:
         raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
-    px, shrunk = _shrink(_unsigned(px))
+    px = _unsigned(px)
+    note = BLOCKS if coarse > COARSE or _blockiness(px) > BLOCKY else ''
+    px, shrunk = _shrink(px)
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
-    note = BLOCKS if coarse > COARSE else ''
     if header is not None: return Radiograph(px, read_spacing(header), shrunk, read_patient(header), note, header)
     square = SQUARE if px.shape[0] == px.shape[1] and not width else ''
     return Radiograph(px, shrunk=shrunk, note='; '.join(filter(None, (square, note))))
