@@ -459,7 +459,7 @@ def _parse(
 
 # %% ../nbs/reading/02_radiograph.ipynb #9344973b
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
-BLOCKY = 3  # times that neighbours differ more across the borders of blocks than within them: said
+BLOCKY = 3.5  # times that neighbours differ more across the borders of blocks than within them: said
 BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
 HIDDEN = 'is compressed so strongly that blocks hide the bones; give the original'
 SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'

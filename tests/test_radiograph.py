@@ -256,12 +256,23 @@ def test_damaged_jpegs(tmp_path_factory, where, length, cut):
 @pytest.mark.parametrize('contrast, quality, word', [
     (1, 90, None), (1, 50, None), (.25, 90, None), (.25, 60, 'may be off'), (.25, 10, 'hide the bones')])
 def test_coarse_jpegs(tmp_path, form, contrast, quality, word):
-    """What counts is how coarse a JPEG is beside the contrast of its picture."""
-    path = tmp_path/'a'
-    path.write_bytes(form((100 + contrast * (blob(200, 160) / 2.)).astype(np.uint8), quality))
+    """What counts is how coarse a JPEG is beside the contrast of its picture, which has the grain of a radiograph."""
+    path, grain = tmp_path/'a', np.random.default_rng(0).normal(0, 1.5, (200, 160))
+    path.write_bytes(form((100 + contrast * (blob(200, 160) / 2.) + grain).astype(np.uint8), quality))
     try: said = read_radiograph(path).note
     except PictureError as refusal: said = str(refusal)
     assert word in said if word else 'compressed' not in said
+
+
+@pytest.mark.parametrize('form', ['PNG', 'BMP', 'TIFF', 'JPEG'])
+def test_blocks_of_a_compression_before(tmp_path, form):
+    """A strong compression shows in whatever file the picture is saved as next."""
+    smooth = (100 + blob(200, 160) / 2.).astype(np.uint8)
+    for quality, said in ((95, ''), (8, 'compressed strongly')):
+        before = cv2.imdecode(np.frombuffer(picture(smooth, 'JPEG', quality=quality), np.uint8), cv2.IMREAD_GRAYSCALE)
+        (tmp_path/'a').write_bytes(picture(before, form, **(dict(quality=97) if form == 'JPEG' else {})))
+        note = read_radiograph(tmp_path/'a').note
+        assert said in note if said else not note
 
 
 @pytest.mark.parametrize('modality, kind', [('OT', None), ('MR', None), ('DX', ['DERIVED', 'SECONDARY']),

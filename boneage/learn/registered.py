@@ -18,8 +18,7 @@ import pandas as pd
 
 # %% ../../nbs/learning/06_registered.ipynb #44ae75b4
 from ..hand import Registered, Registrar
-from .data import DatasetError, Event, Progress, map_pictures, radiographs
-from .fit import whole
+from .data import DatasetError, Event, Progress, map_pictures, radiographs, whole
 from ..radiograph import PictureError
 
 # %% ../../nbs/learning/06_registered.ipynb #df54c840

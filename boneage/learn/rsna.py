@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['PARTS', 'KINDS', 'MOST_BYTES', 'MOST_PACKED', 'DAMAGE', 'FIRST', 'ANNOTATIONS', 'Part', 'DownloadError', 'File',
            'is_wanted', 'leads_outside', 'check_members', 'open_archive', 'look_into', 'look', 'zipped', 'as_sheet',
-           'pack_download', 'table_labels', 'part_labels', 'listed', 'find_pictures', 'write_whole', 'write_new',
-           'lay_pictures', 'check_apart', 'lay_part', 'Laid', 'count_pictures', 'lay_out', 'read_json', 'read_outline',
-           'read_clicks', 'lay_annotations', 'pack_annotations', 'next_commands']
+           'pack_download', 'table_labels', 'part_labels', 'listed', 'find_pictures', 'write_new', 'lay_pictures',
+           'check_apart', 'lay_part', 'Laid', 'count_pictures', 'lay_out', 'read_json', 'read_outline', 'read_clicks',
+           'lay_annotations', 'pack_annotations', 'next_commands']
 
 # %% ../../nbs/learning/15_rsna.ipynb #79f2192d
 import json
-import os
 import re
 import shlex
 import shutil
@@ -35,7 +34,7 @@ import pandas as pd
 from PIL import Image
 
 # %% ../../nbs/learning/15_rsna.ipynb #db2cd68e
-from .data import Event, LabelError, Progress, read_labels, read_points
+from .data import Event, LabelError, Progress, read_labels, read_points, whole
 from ..networks import WEIGHTS
 from ..points import POINT_NAMES
 
@@ -243,25 +242,14 @@ def find_pictures(
               ] if doubtful else []
     return {i: file for i, file in pictures.items() if i not in doubtful}, faults
 
-# %% ../../nbs/learning/15_rsna.ipynb #7f512b4d
-def write_whole(
-    path: Path,
-    content: bytes,
-) -> None:
-    "Write a file, or leave none."
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-
 # %% ../../nbs/learning/15_rsna.ipynb #2c02306e
 def write_new(
     path: Path,
     content: bytes,
 ) -> list[str]: # what is wrong
     "Write a file that is not there yet; one that differs stays."
-    if not path.exists(): write_whole(path, content)
+    if not path.exists():
+        with whole(path) as part: part.write_bytes(content)
     elif path.read_bytes() != content: return [f'{path}: is there already and says something else; move it away']
     return []
 
@@ -281,7 +269,7 @@ def lay_pictures(
         else:
             try: content = file.read()
             except DAMAGE as error: faults['damaged, to be downloaded again'] += [f'{file.where}: {error}']
-            else: write_whole(target, content)
+            else: write_new(target, content)
         progress(Event(folder.parent.name, n, len(pictures)))
     return [f'pictures that are {kind}: {listed(items)}' for kind, items in faults.items()]
 
