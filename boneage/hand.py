@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from .canvas import lay_on_canvas
-from .contrast import equalise, show_bones
+from .contrast import doubts, equalise, show_bones
 from .mask import clean_mask, find_hand
 from .networks import Network
 from .points import MOST_DOUBT, find_points, place_hand
@@ -25,6 +25,7 @@ class Registered:
     doubt: float        # how far the key-point network disagrees with itself, in lengths of the hand
     matrix: np.ndarray  # (2, 3), from the picture's pixels to the canvas
     canvas: np.ndarray  # the registered hand, uint8, (height, width) of the canvas
+    note: str = ''      # what may be wrong with it, for people
 
     @property
     def mirrored(self) -> bool:
@@ -77,4 +78,5 @@ class Registrar:
         points, doubt = place_hand(self.point_net, hand, positive, mask)
         check_alone(self.point_net, positive, mask, rest)
         canvas, matrix = lay_on_canvas(hand, points, self.canvas)
-        return Registered(mask, points, doubt, matrix, canvas)
+        note = doubts(positive, mask, float(np.linalg.norm(points[0] - points[2])))
+        return Registered(mask, points, doubt, matrix, canvas, note)
