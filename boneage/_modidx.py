@@ -1075,6 +1075,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.radiograph._colour': ('reading/radiograph.html#_colour', 'boneage/radiograph.py'),
                                     'boneage.radiograph._decode_dicom': ('reading/radiograph.html#_decode_dicom', 'boneage/radiograph.py'),
                                     'boneage.radiograph._decode_image': ('reading/radiograph.html#_decode_image', 'boneage/radiograph.py'),
+                                    'boneage.radiograph._doubts': ('reading/radiograph.html#_doubts', 'boneage/radiograph.py'),
                                     'boneage.radiograph._equal_planes': ('reading/radiograph.html#_equal_planes', 'boneage/radiograph.py'),
                                     'boneage.radiograph._fill_in': ('reading/radiograph.html#_fill_in', 'boneage/radiograph.py'),
                                     'boneage.radiograph._has_overlay': ('reading/radiograph.html#_has_overlay', 'boneage/radiograph.py'),

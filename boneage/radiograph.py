@@ -567,6 +567,19 @@ def _blockiness(
     return max(float(usual(each[7::8]) / max(usual(np.delete(each, np.s_[7::8])), 1e-6)) for each in means)
 
 # %% ../nbs/reading/02_radiograph.ipynb #daae2213
+def _doubts(
+    data: bytes, # of a file
+    header: 'pydicom.Dataset | None', # of DICOM
+    px: np.ndarray, # its pixels
+    coloured: float, # the share that is in colour
+) -> list[str]: # for people
+    "What may be wrong with a picture; raises `PictureError` where it hides the bones."
+    coarse = _coarseness(data, header, px)
+    if coarse > TOO_COARSE: raise PictureError(HIDDEN)
+    if coloured > FALSE_COLOURS: raise PictureError(FALSE)
+    blocks = coarse > COARSE or _blockiness(px) > BLOCKY
+    return [text for text, here in ((BLOCKS, blocks), (MARKS, coloured > MARKED)) if here]
+
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
     width: float | None = None,  # original width, px, where the file may be squashed
@@ -580,19 +593,14 @@ def read_radiograph(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             px, coloured, (high, wide), header = _parse(data, frame, anyway)
-            coarse = _coarseness(data, header, px)
+            _check_picture(px)
+            notes = _doubts(data, header, px := _plain_numbers(px), coloured)
+            px, shrunk = _shrink(px)
+            px = _unsigned(px if header is None else _rescale(px, header))
     except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e, _is_dicom(data)) from e  # decoders raise many types
-    _check_picture(px)
-    px = _plain_numbers(px)
     if not width and max(high / wide, wide / high) > MOST_STRETCHED:
         raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
-    if coarse > TOO_COARSE: raise PictureError(HIDDEN)
-    if coloured > FALSE_COLOURS: raise PictureError(FALSE)
-    notes = [BLOCKS] if coarse > COARSE or _blockiness(px) > BLOCKY else []
-    if coloured > MARKED: notes.append(MARKS)
-    px, shrunk = _shrink(px)
-    px = _unsigned(px if header is None else _rescale(px, header))
     if not width and max(high / wide, wide / high) > STRETCHED: notes.append(OBLONG.format(high / wide))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
     if header is None and px.shape[0] == px.shape[1] and not width: notes.insert(0, SQUARE)

@@ -341,8 +341,8 @@ def test_parts_that_keep_a_program_busy(tmp_path):
 
 
 @pytest.mark.parametrize('tags, said', [
-    (dict(PixelSpacing=[.15, .2]), True), (dict(PixelAspectRatio=[1, 2]), True), (dict(PixelSpacing=[.15, .152]), False),
-    ({}, False)])
+    (dict(PixelSpacing=[.15, .2]), True), (dict(PixelAspectRatio=[1, 2]), True),
+    (dict(PixelSpacing=[.15, .152]), False), ({}, False)])
 def test_oblong_pixels_are_said(tmp_path, tags, said):
     note = read_radiograph(write_dicom(tmp_path/'a.dcm', blob(), **tags)).note
     assert ('as long as wide' in note) == said
