@@ -1085,6 +1085,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.radiograph._jpeg_step': ('reading/radiograph.html#_jpeg_step', 'boneage/radiograph.py'),
                                     'boneage.radiograph._largest_page': ('reading/radiograph.html#_largest_page', 'boneage/radiograph.py'),
                                     'boneage.radiograph._padding': ('reading/radiograph.html#_padding', 'boneage/radiograph.py'),
+                                    'boneage.radiograph._painted': ('reading/radiograph.html#_painted', 'boneage/radiograph.py'),
                                     'boneage.radiograph._parse': ('reading/radiograph.html#_parse', 'boneage/radiograph.py'),
                                     'boneage.radiograph._pixel_shape': ('reading/radiograph.html#_pixel_shape', 'boneage/radiograph.py'),
                                     'boneage.radiograph._plain_numbers': ( 'reading/radiograph.html#_plain_numbers',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'COLOURED', 'MOST_PARTS',
-           'GREY', 'RADIOGRAPHS', 'DEFLATED', 'HEADER', 'NO_FRAME', 'PIXELS', 'BEHIND', 'ENOUGH_BITS', 'EDGES',
+           'GREY', 'RADIOGRAPHS', 'DEFLATED', 'HEADER', 'NO_FRAME', 'PIXELS', 'BEHIND', 'ENOUGH_BITS', 'EDGES', 'FIELD',
            'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'MARKS', 'FALSE',
            'STRETCHED', 'OBLONG', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE', 'PictureError',
            'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels',
@@ -321,6 +321,12 @@ def _roughness(px: np.ndarray) -> float:
 # %% ../nbs/reading/02_radiograph.ipynb #27a639aa
 ENOUGH_BITS = 4_000_000  # pixels that are looked at, about
 
+def _painted(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the shape of px
+    "The pixels that have a number which the header says is none of the picture's."
+    if (value := ds.get('PixelPaddingValue')) is None: return np.zeros(px.shape, bool)
+    low, high = sorted((int(value), int(ds.get('PixelPaddingRangeLimit', value))))
+    return (px >= low) & (px <= high)
+
 def _check_bits(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for values that need more bits than the header says, or are said to be signed and are not."
     syntax, room, bits = ds.file_meta.TransferSyntaxUID, ds.get('BitsAllocated'), ds.BitsStored
@@ -328,8 +334,10 @@ def _check_bits(ds: 'pydicom.Dataset') -> None:
     order = f'{"<" if syntax.is_little_endian else ">"}u{room // 8}'
     px = np.frombuffer(ds.PixelData, order, ds.Rows * ds.Columns).reshape(ds.Rows, ds.Columns)
     px = px[::max(1, px.size // ENOUGH_BITS)]
-    top = px >> (bits - 1 if ds.PixelRepresentation else bits) if bits < room or ds.PixelRepresentation else px[:0]
-    if not top.any(): return
+    if bits == room and not ds.PixelRepresentation: return
+    top = px >> (bits - 1 if ds.PixelRepresentation else bits)
+    numbers = px.view(px.dtype.str.replace('u', 'i')) if ds.PixelRepresentation else px
+    if not (top.any() and top[~_painted(numbers, ds)].any()): return
     cut = px.astype(np.int32) & (2**bits - 1)
     if not ds.PixelRepresentation: said, right = cut, px
     else: said, right = cut - ((cut >> (bits - 1)) << bits), cut
@@ -365,15 +373,16 @@ def _shutter(shape: tuple[int, int], ds: 'pydicom.Dataset') -> np.ndarray: # boo
     return outside
 
 # %% ../nbs/reading/02_radiograph.ipynb #96a47d7e
+FIELD = .05  # of a picture: padding in one piece as large as that is no part of a hand
+
 def _padding(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the shape of px
-    "The pixels of the padding that is joined to the border, in stored numbers."
-    value = ds.get('PixelPaddingValue')
-    if value is None or px.ndim > 2: return np.zeros(px.shape[:2], bool)
-    low, high = sorted((int(value), int(ds.get('PixelPaddingRangeLimit', value))))
-    padded = ((px >= low) & (px <= high)).astype(np.uint8)
-    _, labels = cv2.connectedComponents(padded)
+    "The pixels of the padding that is joined to the border, or in a large piece; in stored numbers."
+    if px.ndim > 2 or 'PixelPaddingValue' not in ds: return np.zeros(px.shape[:2], bool)
+    padded = _painted(px, ds).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(padded)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    return (padded > 0) & np.isin(labels, border)
+    large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] > FIELD * padded.size)
+    return (padded > 0) & np.isin(labels, [*border, *large])
 
 # %% ../nbs/reading/02_radiograph.ipynb #d3d1cc05
 def _is_reversed(ds: 'pydicom.Dataset') -> bool:

@@ -278,6 +278,19 @@ def test_blocks_of_a_compression_before(tmp_path, form):
         assert said in note if said else not note
 
 
+@pytest.mark.parametrize('photometric, value', [('MONOCHROME2', 255), ('MONOCHROME1', 0)])
+def test_padding_within_a_frame(tmp_path, photometric, value):
+    """What surrounds the hand is dark though a frame keeps it from the border; a spot of the same number stays."""
+    px = 60 + blob(160, 120) // 2
+    around = np.ones(px.shape, bool)
+    around[30:-30, 30:-30] = around[:4] = around[-4:] = around[:, :4] = around[:, -4:] = False
+    shown = px if photometric == 'MONOCHROME2' else 255 - px
+    shown = np.where(around, value, shown).astype(np.uint8)
+    shown[80:84, 60:64] = value
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', shown, photometric, PixelPaddingValue=value))
+    assert read[around].max() == read[~around].min() and read[80:84, 60:64].min() == 255
+
+
 @pytest.mark.parametrize('photometric', ['RGB', 'YBR_FULL'])
 @pytest.mark.parametrize('syntax', ['ExplicitVRLittleEndian', 'JPEG2000Lossless'])
 def test_grey_in_three_planes(tmp_path, photometric, syntax):
@@ -322,9 +335,13 @@ def test_numbers_that_wrap_round(tmp_path, dtype, tags, words):
 
 
 def test_signed_numbers_that_are(tmp_path):
+    """Negative numbers, and a padding of one that is far below all of them."""
     px = (blob(dtype=np.uint16) >> 4).astype(np.int16) - 1000
     read = read_pixels(write_dicom(tmp_path/'a.dcm', px, signed=True))
     np.testing.assert_array_equal(read, px.astype(int) - px.min())
+    px[:, :9] = -32768
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px, signed=True, PixelPaddingValue=-32768))
+    np.testing.assert_array_equal(read[:, 9:], px[:, 9:].astype(int) - px[:, 9:].min())
 
 
 def test_parts_that_keep_a_program_busy(tmp_path):
