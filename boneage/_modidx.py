@@ -151,6 +151,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'boneage/clinic/follow.py'),
                                        'boneage.clinic.follow._check_order': ( 'clinic/follow.html#_check_order',
                                                                                'boneage/clinic/follow.py'),
+                                       'boneage.clinic.follow._check_pace': ('clinic/follow.html#_check_pace', 'boneage/clinic/follow.py'),
                                        'boneage.clinic.follow._in_header': ('clinic/follow.html#_in_header', 'boneage/clinic/follow.py'),
                                        'boneage.clinic.follow._reading': ('clinic/follow.html#_reading', 'boneage/clinic/follow.py'),
                                        'boneage.clinic.follow.course_page': ('clinic/follow.html#course_page', 'boneage/clinic/follow.py'),

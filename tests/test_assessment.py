@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from boneage.assessment import Assessment, Assessor
+from boneage.assessment import FAR, Assessment, Assessor, conclude
 from boneage.child import OLDEST, parse_sex
 from boneage.learn.data import find_dataset, read_labels
 from boneage.networks import MANIFEST, WEIGHTS, WeightsError
+from boneage.reference import standard_deviation
 
 
 @pytest.fixture
@@ -50,6 +51,21 @@ GOLDEN = {'F': 149.2, 'M': 167.7}  # months, of the fixture `hand`, a boy of 164
 def test_the_shipped_weights_answer_as_ever(assessor, hand, save, sex):
     """Whatever is rewritten on the way; new weights, or hands drawn otherwise, need new numbers here."""
     assert assessor.assess(save(hand.picture), sex).bone_age_months == pytest.approx(GOLDEN[sex], abs=.2)
+
+
+@given(st.sampled_from('FM'), st.floats(3, 192), st.floats(0, OLDEST), st.sampled_from([None, 120.]),
+       st.sampled_from(['', 'no']))
+def test_an_age_far_from_the_bone_age_has_no_verdict(sex, age, months, height, note):
+    """In years, or of another child: up to six standard deviations a score, beyond them the request to look at it."""
+    read = Assessment('a', sex, True, '', months, False, 'b', age_months=age, age_from='given', note=note)
+    found = conclude(read, height)
+    doubted = round(abs(months - age) / standard_deviation(age, sex), 2) > FAR
+    assert (found.standard_deviation_score is None) == (found.maturity == '') == doubted
+    assert ('far from the bone age' in found.note) == doubted and found.note.startswith(note)
+    assert ('in doubt' in found.adult_height) == (doubted and height is not None)
+    assert f'beside the age of {age:g}' in str(found) and not str(found).endswith(', ')
+    if not doubted: return
+    assert found.adult_height_cm is None and 'deviation' not in str(found)
 
 
 def test_mirrored(assessor, hand, save):

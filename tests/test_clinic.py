@@ -21,7 +21,7 @@ from conftest import write_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boneage.assessment import Assessment, of_unknown_sex
+from boneage.assessment import Assessment, Examined, conclude, of_unknown_sex
 from boneage.clinic import follow
 from boneage.clinic.batch import BatchError, Job, as_row, assess_batch, columns, find_jobs
 from boneage.clinic.dicom import POINTED_AT, draw_result, read_report, result_lines, write_capture, write_report
@@ -478,6 +478,46 @@ def test_no_word_of_a_picture_is_cut_off(examined):
     assert page[-20:].max() == page[:, -4:].max() == page[:, :610].max() == 0
     empty = draw_result(np.zeros((260, 200), np.uint8), lines[:-1])
     assert (page != empty).any(), 'the terms are on it'
+
+
+def test_an_age_in_doubt_has_no_verdict_anywhere(assessor, examined, tmp_path):
+    """On the page, in the report, in the picture and in the table: that it is in doubt, and no score."""
+    found = conclude(replace(examined.found, age_months=9., standard_deviation_score=None, maturity=''), 120)
+    examined = replace(examined, found=found)
+    page = report_page([make_case(assessor, examined)])
+    write_both(examined, tmp_path)
+    report, lines = read_report(tmp_path/'r.dcm'), result_lines(found)
+    assert 'far from the bone age' in page and found.note in lines and report['remarks'] == [found.note]
+    assert 'standard deviations:' not in page and 'beside healthy' not in page and 'deviations' not in ' '.join(lines)
+    assert 'Z-Score of measurement' not in report and 'determination' not in str(pydicom.dcmread(tmp_path/'r.dcm'))
+    row = as_row(found)
+    assert (row['standard_deviation_score'], row['maturity'], row['note']) == (None, '', found.note)
+
+
+# Courses
+
+def course_of(*readings, half=17.):
+    """What `read_course` makes of ages and bone ages in months."""
+    def seen(age, months):
+        ends = (months - half, months + half) if half else None
+        return Examined(Assessment(f'{age}.png', 'F', True, '', months, False, 'b', ends, age_months=age))
+    return follow.read_course([seen(*reading) for reading in readings])
+
+
+@pytest.mark.parametrize('half', [17., None])
+@pytest.mark.parametrize('readings, since', [
+    ([(8, 94), (10.5, 124)], 'birth'), ([(2, 30), (3, 40)], 'birth'), ([(96, 94), (98, 140)], 'the age of 96')])
+def test_a_pace_that_no_child_has(readings, since, half):
+    """Ages in years, or a wrong one among others."""
+    with pytest.raises(follow.FollowError, match=f'in the .* months since {since} are more .* in months$'):
+        course_of(*readings, half=half)
+
+
+@given(st.floats(3, 200), st.floats(1, 12), st.floats(8, 20), st.floats(0, 1))
+def test_what_the_intervals_explain_is_a_course(age, pace, half, share):
+    """Two readings in a week that differ by no more than their intervals; and the fastest child."""
+    assert len(course_of((age, age), (age + .25, age + .25 + share * half), half=half)) == 2
+    assert len(course_of((age, age), (age + 12, age + 3 * pace), half=half)) == 2
 
 
 @pytest.mark.filterwarnings('ignore')
