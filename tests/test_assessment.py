@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from datetime import date, timedelta
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from boneage.assessment import FAR, Assessment, Assessor, conclude
-from boneage.child import OLDEST, parse_sex
+from boneage.child import EXPOSED, MONTH_APART, OLDEST, age_by_dates, parse_sex, read_date, read_patient
 from boneage.learn.data import find_dataset, read_labels
 from boneage.networks import MANIFEST, WEIGHTS, WeightsError
 from boneage.reference import standard_deviation
@@ -125,6 +126,25 @@ def test_a_reason_names_no_file(assessor, tmp_path):
 
 
 def test_parse_sex(): assert [parse_sex(t) for t in ('F', 'm', ' f ')] == ['F', 'M', 'F']
+
+
+@given(st.dates(), st.sampled_from(['{:04}{:02}{:02}', '{:04}.{:02}.{:02}']), st.integers(1, 9))
+def test_a_date_is_eight_digits(day, form, left):
+    """A day of any form is that day; with less of it than eight digits, or more, it is none, not another day."""
+    text = form.format(day.year, day.month, day.day)
+    assert read_date(text) == read_date(f' {text} ') == day
+    assert read_date(text[:-left]) is None and read_date(f'{text}1') is None
+    assert age_by_dates(dict(PatientBirthDate=text[:-left], StudyDate='99991231')) is None
+
+
+@given(st.permutations(EXPOSED), st.integers(0, 4000))
+def test_two_days_of_one_exposure(keys, apart):
+    """Whichever two of study and acquisition say it: more than a month apart, the age is not used, and that is said."""
+    first = date(2016, 3, 1)
+    days = zip(keys, (first, first + timedelta(apart)))
+    header = {key: f'{day:%Y%m%d}' + '101500.000' * key.endswith('DateTime') for key, day in days}
+    found = read_patient(dict(PatientBirthDate='20100301') | header)
+    assert (found.age_months is None) == ('the age is not used' in found.note) == (apart > MONTH_APART)
 
 
 @pytest.mark.parametrize('sex', ['', 'X', 'FM', 'girl', None])
