@@ -116,6 +116,7 @@ def with_intervals(
 # %% ../nbs/reading/16_assessment.ipynb #39e19eff
 FAR = 6 # standard deviations between bone age and age from which on the age is doubted
 
+# %% ../nbs/reading/16_assessment.ipynb #fbabe9fe
 def conclude(
     found: Assessment, # accepted, with its bone age
     height_cm: float | None = None, # of the child

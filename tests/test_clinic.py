@@ -196,7 +196,7 @@ def test_two_dates_are_an_age(tmp_path):
     ('file,male\na.png,M\n', "line 2: 'M' in a column male"), ('file,male\na.png,yes\n', "line 2: 'yes' in a column"),
     ('sex,file\nF\n', 'line 2: no file is named'), ('file,sex\na,b.png,F\n', "line 2: has more cells"),
     *((f'file,age_months\na.png,{age}\n', f"line 2: '{age}' is not an age")
-      for age in ('-3', '-0.1', 'nan', 'inf', '1e999', 'ten')),
+      for age in ('-3', '-0.1', 'nan', 'inf', '1e999', 'ten', '10_5', '1_0')),
     ('file;age\na.png;8,5\n', "line 2: '8,5' is not an age"),
     ('file,Sex,gender\na.png,F,F\n', "two columns for sex, 'Sex' and 'gender'"),
     ('file,male,sex\na.png,1,M\n', "two columns for sex, 'male' and 'sex'"),

@@ -68,6 +68,7 @@ def _check_one_child(examined: Sequence[Examined]) -> None:
 FASTEST = 40 # months of bone age a year of life that no child exceeds
 NO_INTERVAL = 12. # months: half the width of an interval, where a reading has none
 
+# %% ../../nbs/clinic/06_follow.ipynb #53aba53c
 def _check_pace(course: Sequence[Reading]) -> None:
     "Raise `FollowError` for readings between which, or since birth, no child's bones ripen so far."
     for one, other in zip([Reading(0, 0, 0, ''), *course], course):
