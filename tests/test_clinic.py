@@ -66,7 +66,7 @@ def files_of(table):
 
 # Batches
 
-NAMES = st.text(st.characters(exclude_categories=['Cs', 'Cc']), min_size=1, max_size=12)
+NAMES = st.text(st.characters(exclude_categories=['Cs', 'Cc']) | st.sampled_from('\n\r\t"'), min_size=1, max_size=12)
 
 
 @given(st.lists(NAMES, min_size=1, max_size=8, unique=True), st.data())
@@ -86,6 +86,18 @@ def test_a_table_cut_anywhere_is_gone_on_with(names, data):
         assert files_of(table) == [str(job.file) for job in jobs]
         assert assess_batch(reader, jobs, table) == 0
         assert len(set(reader.asked)) == len(reader.asked), 'nothing is read twice'
+
+
+def test_a_table_cut_within_a_name_of_two_lines(tmp_path):
+    """At every byte of it: the row is done again, and the other one is not."""
+    jobs, table = [Job(Path('a.png'), 'F'), Job(Path('two\nlines\r\nand "three"\n.png'), 'F')], tmp_path/'t.csv'
+    assess_batch(Reader(), jobs, table)
+    whole = table.read_bytes()
+    for end in range(whole.index(b'"two'), len(whole)):
+        table.write_bytes(whole[:end])
+        reader = Reader()
+        assess_batch(reader, jobs, table)
+        assert table.read_bytes() == whole and reader.asked == [str(jobs[1].file)]
 
 
 @pytest.mark.parametrize('threads', [1, 3])

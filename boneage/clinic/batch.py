@@ -284,14 +284,17 @@ def write_table(
 def done_before(
     table: Path, # may be missing
 ) -> tuple[dict[str, dict], int]: # the rows by file; how many bytes they and the header have
-    "What a table has, but for half a line at its end; raises `BatchError` where it is another kind of file."
+    "What a table has, but for half a row at its end; raises `BatchError` where it is another kind of file."
     if not table.exists() or not table.stat().st_size: return {}, 0
     data = table.read_bytes()
-    whole = data[:data.rfind(b'\n') + 1]
-    rows = csv.DictReader(io.StringIO(whole.decode(errors='surrogateescape'), newline=''))
-    if rows.fieldnames != columns():
+    lines = data[:data.rfind(b'\n') + 1].splitlines(keepends=True)
+    reader = csv.DictReader(line.decode(errors='surrogateescape') for line in lines)
+    if reader.fieldnames != columns():
         raise BatchError(f'{table}: is not a table of this version of boneage; name another file')
-    return {row['file']: row for row in rows}, len(whole)
+    rows = [(row, reader.line_num) for row in reader]
+    if rows and None in rows[-1][0].values(): del rows[-1] # half a file name, if that has several lines
+    n_lines = rows[-1][1] if rows else 1
+    return {row['file']: row for row, _ in rows}, sum(map(len, lines[:n_lines]))
 
 # %% ../../nbs/clinic/01_batch.ipynb #1a3e273f
 def _number(text: str | None) -> float | str | None:
