@@ -6,10 +6,11 @@
 __all__ = ['app', 'EXTRAS', 'SHIPPED', 'Files', 'Weights', 'Age', 'Level', 'Report', 'Height', 'Json', 'Sex', 'Ray', 'REPORTS',
            'ENDINGS', 'training', 'Run', 'DataSet', 'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'one_line',
            'say', 'complain', 'progress_bar', 'show_version', 'common', 'missing', 'explain', 'fill_in', 'main',
-           'check_sex', 'check_age', 'check_level', 'load_assessor', 'check_names', 'check_kept', 'tell', 'write_dicom',
-           'write_page', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess', 'read_ids', 'show_scores',
-           'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'follow', 'on_ray', 'train_masks',
-           'train_points', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'node', 'demo', 'draw']
+           'check_sex', 'number', 'check_age', 'check_height', 'check_level', 'load_assessor', 'check_names',
+           'check_kept', 'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'follow_child', 'write_stages',
+           'preprocess', 'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids',
+           'follow', 'on_ray', 'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack', 'export',
+           'check_port', 'serve', 'node', 'demo', 'draw']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -65,7 +66,7 @@ def common(version: Annotated[bool, typer.Option('--version', callback=show_vers
 EXTRAS = {  # what each installs, by the names that are imported
     'learn': ('torch', 'torchvision', 'fastai', 'fastcore', 'fasttransform', 'timm', 'pandas', 'matplotlib', 'seaborn',
               'scipy', 'skimage', 'sklearn', 'safetensors', 'onnx', 'captum', 'imagehash', 'openpyxl'),
-    'clinic': ('highdicom', 'jinja2', 'gradio', 'fastapi', 'uvicorn', 'starlette', 'pynetdicom'),
+    'clinic': ('highdicom', 'jinja2', 'gradio', 'fastapi', 'uvicorn', 'starlette', 'pydantic', 'pynetdicom'),
     'cluster': ('ray', 'pyarrow', 'fsspec', 's3fs', 'accelerate')}
 
 def missing(
@@ -127,19 +128,33 @@ def check_sex(text: str) -> str: # F, M or empty
     if text.upper() in ('', 'F', 'M'): return text.upper()
     raise typer.BadParameter(f'{text!r} is not a sex; give --sex F or --sex M')
 
+# %% ../nbs/clinic/05_command_line.ipynb #ad94f32e
+def number(text: str) -> float:
+    "A number as asked for, or a usage error."
+    from boneage.child import parse_number
+    try: return parse_number(text)
+    except ValueError: raise typer.BadParameter(f'{text!r} is not a number; give one') from None
+
 def check_age(months: float | None) -> float | None:
     "An age as asked for, or a usage error."
     if months is None or 0 <= months < float('inf'): return months
     raise typer.BadParameter(f'{months:g} is not an age; give months')
 
+def check_height(cm: float | None) -> float | None:
+    "A height as asked for, or a usage error."
+    from boneage.reference import HEIGHTS
+    if cm is None or HEIGHTS[0] <= cm <= HEIGHTS[1]: return cm
+    raise typer.BadParameter(f'{cm:g} is not the height of a child; give centimetres')
+
+# %% ../nbs/clinic/05_command_line.ipynb #b8500679
 Files = Annotated[list[Path], typer.Argument(metavar='FILE', help='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM.')]
 Weights = Annotated[Path | None, typer.Option(metavar='DIR', help='Folder of weights, in place of the shipped ones.')]
-Age = Annotated[float | None, typer.Option(metavar='MONTHS', callback=check_age,
+Age = Annotated[float | None, typer.Option(metavar='MONTHS', parser=number, callback=check_age,
                                            help='Age of the patients, to compare with.')]
 Level = Annotated[float, typer.Option(help='Share of radiographs that intervals like this hold.')]
 Report = Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False,
                                              help='HTML page to write, which names no child.')]
-Height = Annotated[float | None, typer.Option(metavar='CM', min=30, max=230,
+Height = Annotated[float | None, typer.Option(metavar='CM', parser=number, callback=check_height,
                                               help="The child's height, for the adult height to expect.")]
 Json = Annotated[bool, typer.Option('--json', help='Print JSON for programs.')]
 Sex = Annotated[str, typer.Option(metavar='M|F', callback=check_sex, show_default=False,

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from datetime import date, timedelta
 
 import cv2
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from boneage.assessment import Assessment, Assessor
-from boneage.child import OLDEST, parse_sex
+from boneage.assessment import FAR, Assessment, Assessor, conclude
+from boneage.child import EXPOSED, MONTH_APART, OLDEST, age_by_dates, parse_sex, read_date, read_patient
 from boneage.learn.data import find_dataset, read_labels
 from boneage.networks import MANIFEST, WEIGHTS, WeightsError
+from boneage.reference import standard_deviation
 
 
 @pytest.fixture
@@ -50,6 +52,21 @@ GOLDEN = {'F': 149.2, 'M': 167.7}  # months, of the fixture `hand`, a boy of 164
 def test_the_shipped_weights_answer_as_ever(assessor, hand, save, sex):
     """Whatever is rewritten on the way; new weights, or hands drawn otherwise, need new numbers here."""
     assert assessor.assess(save(hand.picture), sex).bone_age_months == pytest.approx(GOLDEN[sex], abs=.2)
+
+
+@given(st.sampled_from('FM'), st.floats(3, 192), st.floats(0, OLDEST), st.sampled_from([None, 120.]),
+       st.sampled_from(['', 'no']))
+def test_an_age_far_from_the_bone_age_has_no_verdict(sex, age, months, height, note):
+    """In years, or of another child: up to six standard deviations a score, beyond them the request to look at it."""
+    read = Assessment('a', sex, True, '', months, False, 'b', age_months=age, age_from='given', note=note)
+    found = conclude(read, height)
+    doubted = round(abs(months - age) / standard_deviation(age, sex), 2) > FAR
+    assert (found.standard_deviation_score is None) == (found.maturity == '') == doubted
+    assert ('far from the bone age' in found.note) == doubted and found.note.startswith(note)
+    assert ('in doubt' in found.adult_height) == (doubted and height is not None)
+    assert f'beside the age of {age:g}' in str(found) and not str(found).endswith(', ')
+    if not doubted: return
+    assert found.adult_height_cm is None and 'deviation' not in str(found)
 
 
 def test_mirrored(assessor, hand, save):
@@ -109,6 +126,25 @@ def test_a_reason_names_no_file(assessor, tmp_path):
 
 
 def test_parse_sex(): assert [parse_sex(t) for t in ('F', 'm', ' f ')] == ['F', 'M', 'F']
+
+
+@given(st.dates(), st.sampled_from(['{:04}{:02}{:02}', '{:04}.{:02}.{:02}']), st.integers(1, 9))
+def test_a_date_is_eight_digits(day, form, left):
+    """A day of any form is that day; with less of it than eight digits, or more, it is none, not another day."""
+    text = form.format(day.year, day.month, day.day)
+    assert read_date(text) == read_date(f' {text} ') == day
+    assert read_date(text[:-left]) is None and read_date(f'{text}1') is None
+    assert age_by_dates(dict(PatientBirthDate=text[:-left], StudyDate='99991231')) is None
+
+
+@given(st.permutations(EXPOSED), st.integers(0, 4000))
+def test_two_days_of_one_exposure(keys, apart):
+    """Whichever two of study and acquisition say it: more than a month apart, the age is not used, and that is said."""
+    first = date(2016, 3, 1)
+    days = zip(keys, (first, first + timedelta(apart)))
+    header = {key: f'{day:%Y%m%d}' + '101500.000' * key.endswith('DateTime') for key, day in days}
+    found = read_patient(dict(PatientBirthDate='20100301') | header)
+    assert (found.age_months is None) == ('the age is not used' in found.note) == (apart > MONTH_APART)
 
 
 @pytest.mark.parametrize('sex', ['', 'X', 'FM', 'girl', None])

@@ -115,6 +115,18 @@ def test_follow(folder, boneage, tmp_path):
     assert boneage('follow', 'child.csv', '--out', 'child.csv')[0] == 2
 
 
+def test_ages_in_years(folder, boneage):
+    """No verdict and no pace, and one line that says why."""
+    _, (line,), _ = boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '8')
+    assert 'far from the bone age' in line and 'deviation' not in line and 'advanced' not in line
+    found = json.loads(boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '8', '--json')[1][0])
+    assert found['standard_deviation_score'] is None and found['maturity'] == '' and found['age_months'] == 8
+    write_hand('later.png', 180, True, 3, 600)
+    Path('years.csv').write_text('file,sex,age\nhand.png,M,13.5\nlater.png,M,15\n')
+    status, out, err = boneage('follow', 'years.csv', '--out', 'course.csv')
+    assert (status, out) == (1, []) and 'correct the ages, in months' in err[-1] and not Path('course.csv').exists()
+
+
 def test_follow_by_dates(folder, boneage):
     """Of a table or of the studies; what is not one child's or in no order is one line."""
     def visit(n, **tags):
@@ -200,6 +212,10 @@ USAGE = {  # a command and what the line about it says
     'assess hand.png --sex X': 'give --sex F or --sex M',
     'assess hand.png --sex F --age-months nan': 'is not an age',
     'assess hand.png --sex F --age-months inf': 'is not an age',
+    'assess hand.png --sex F --age-months 10_5': "'10_5' is not a number",
+    'batch hand.png --age-months ten --out t.csv': "'--age-months': 'ten' is not a number",
+    'assess hand.png --height-cm 14_0': "'14_0' is not a number",
+    'assess hand.png --height-cm 231': 'height of a child', 'assess hand.png --height-cm nan': 'height of a child',
     'batch hand.png --age-months -1 --out t.csv': 'is not an age', 'assess hand.png --sex F --jsno': '--jsno',
     'preprocess hand.png': '--out', 'preprocess hand.png --out hand.png': '--out',
     'preprocess hand.png other/hand.png --out out': 'are named hand',

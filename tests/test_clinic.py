@@ -21,7 +21,7 @@ from conftest import write_dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boneage.assessment import Assessment, of_unknown_sex
+from boneage.assessment import Assessment, Examined, conclude, of_unknown_sex
 from boneage.clinic import follow
 from boneage.clinic.batch import BatchError, Job, as_row, assess_batch, columns, find_jobs
 from boneage.clinic.dicom import POINTED_AT, draw_result, read_report, result_lines, write_capture, write_report
@@ -66,7 +66,7 @@ def files_of(table):
 
 # Batches
 
-NAMES = st.text(st.characters(exclude_categories=['Cs', 'Cc']), min_size=1, max_size=12)
+NAMES = st.text(st.characters(exclude_categories=['Cs', 'Cc']) | st.sampled_from('\n\r\t"'), min_size=1, max_size=12)
 
 
 @given(st.lists(NAMES, min_size=1, max_size=8, unique=True), st.data())
@@ -86,6 +86,18 @@ def test_a_table_cut_anywhere_is_gone_on_with(names, data):
         assert files_of(table) == [str(job.file) for job in jobs]
         assert assess_batch(reader, jobs, table) == 0
         assert len(set(reader.asked)) == len(reader.asked), 'nothing is read twice'
+
+
+def test_a_table_cut_within_a_name_of_two_lines(tmp_path):
+    """At every byte of it: the row is done again, and the other one is not."""
+    jobs, table = [Job(Path('a.png'), 'F'), Job(Path('two\nlines\r\nand "three"\n.png'), 'F')], tmp_path/'t.csv'
+    assess_batch(Reader(), jobs, table)
+    whole = table.read_bytes()
+    for end in range(whole.index(b'"two'), len(whole)):
+        table.write_bytes(whole[:end])
+        reader = Reader()
+        assess_batch(reader, jobs, table)
+        assert table.read_bytes() == whole and reader.asked == [str(jobs[1].file)]
 
 
 @pytest.mark.parametrize('threads', [1, 3])
@@ -196,7 +208,7 @@ def test_two_dates_are_an_age(tmp_path):
     ('file,male\na.png,M\n', "line 2: 'M' in a column male"), ('file,male\na.png,yes\n', "line 2: 'yes' in a column"),
     ('sex,file\nF\n', 'line 2: no file is named'), ('file,sex\na,b.png,F\n', "line 2: has more cells"),
     *((f'file,age_months\na.png,{age}\n', f"line 2: '{age}' is not an age")
-      for age in ('-3', '-0.1', 'nan', 'inf', '1e999', 'ten')),
+      for age in ('-3', '-0.1', 'nan', 'inf', '1e999', 'ten', '10_5', '1_0')),
     ('file;age\na.png;8,5\n', "line 2: '8,5' is not an age"),
     ('file,Sex,gender\na.png,F,F\n', "two columns for sex, 'Sex' and 'gender'"),
     ('file,male,sex\na.png,1,M\n', "two columns for sex, 'male' and 'sex'"),
@@ -478,6 +490,46 @@ def test_no_word_of_a_picture_is_cut_off(examined):
     assert page[-20:].max() == page[:, -4:].max() == page[:, :610].max() == 0
     empty = draw_result(np.zeros((260, 200), np.uint8), lines[:-1])
     assert (page != empty).any(), 'the terms are on it'
+
+
+def test_an_age_in_doubt_has_no_verdict_anywhere(assessor, examined, tmp_path):
+    """On the page, in the report, in the picture and in the table: that it is in doubt, and no score."""
+    found = conclude(replace(examined.found, age_months=9., standard_deviation_score=None, maturity=''), 120)
+    examined = replace(examined, found=found)
+    page = report_page([make_case(assessor, examined)])
+    write_both(examined, tmp_path)
+    report, lines = read_report(tmp_path/'r.dcm'), result_lines(found)
+    assert 'far from the bone age' in page and found.note in lines and report['remarks'] == [found.note]
+    assert 'standard deviations:' not in page and 'beside healthy' not in page and 'deviations' not in ' '.join(lines)
+    assert 'Z-Score of measurement' not in report and 'determination' not in str(pydicom.dcmread(tmp_path/'r.dcm'))
+    row = as_row(found)
+    assert (row['standard_deviation_score'], row['maturity'], row['note']) == (None, '', found.note)
+
+
+# Courses
+
+def course_of(*readings, half=17.):
+    """What `read_course` makes of ages and bone ages in months."""
+    def seen(age, months):
+        ends = (months - half, months + half) if half else None
+        return Examined(Assessment(f'{age}.png', 'F', True, '', months, False, 'b', ends, age_months=age))
+    return follow.read_course([seen(*reading) for reading in readings])
+
+
+@pytest.mark.parametrize('half', [17., None])
+@pytest.mark.parametrize('readings, since', [
+    ([(8, 94), (10.5, 124)], 'birth'), ([(2, 30), (3, 40)], 'birth'), ([(96, 94), (98, 140)], 'the age of 96')])
+def test_a_pace_that_no_child_has(readings, since, half):
+    """Ages in years, or a wrong one among others."""
+    with pytest.raises(follow.FollowError, match=f'in the .* months since {since} are more .* in months$'):
+        course_of(*readings, half=half)
+
+
+@given(st.floats(3, 200), st.floats(1, 12), st.floats(8, 20), st.floats(0, 1))
+def test_what_the_intervals_explain_is_a_course(age, pace, half, share):
+    """Two readings in a week that differ by no more than their intervals; and the fastest child."""
+    assert len(course_of((age, age), (age + .25, age + .25 + share * half), half=half)) == 2
+    assert len(course_of((age, age), (age + 12, age + 3 * pace), half=half)) == 2
 
 
 @pytest.mark.filterwarnings('ignore')

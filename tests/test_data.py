@@ -38,8 +38,11 @@ def blob(height=80, width=60, dtype=np.uint8) -> np.ndarray:
 
 ID = st.text(string.ascii_letters + string.digits + '-_', min_size=1, max_size=12)
 SPELLINGS = dict(id=['id', 'Image ID', 'image_id', 'ID', 'Case ID'],
-                 boneage=['boneage', 'Bone Age (months)', 'bone_age', 'BoneAge'], male=['male', 'sex', 'Sex', 'MALE'])
-SEXES = [('True', 'False'), ('1', '0'), ('M', 'F'), ('male', 'female'), ('TRUE', 'FALSE'), ('m', 'f'), (' M', ' F ')]
+                 boneage=['boneage', 'Bone Age (months)', 'bone_age', 'BoneAge'])
+TRUTHS = [('True', 'False'), ('1', '0'), ('TRUE', 'FALSE'), (' true', '0.0 ')]
+WORDS = [('M', 'F'), ('male', 'female'), ('m', 'f'), (' M', ' F '), ('Boy', 'Girl')]
+SEXES = [(column, *words) for columns, spelt in ((('male', 'MALE'), TRUTHS), (('sex', 'Gender'), WORDS))
+         for column in columns for words in spelt]
 
 
 @given(rows=st.lists(st.tuples(ID, st.floats(1, 240), st.booleans()), min_size=1, max_size=20),
@@ -47,7 +50,7 @@ SEXES = [('True', 'False'), ('1', '0'), ('M', 'F'), ('male', 'female'), ('TRUE',
        suffix=st.sampled_from(['', '.png', '.PNG', '.dcm']), order=st.permutations(range(3)), bom=st.booleans())
 def test_every_spelling_reads_the_same(tmp_path_factory, rows, columns, sexes, suffix, order, bom):
     table = pd.DataFrame({columns[0]: [i + suffix for i, _, _ in rows], columns[1]: [repr(a) for _, a, _ in rows],
-                          columns[2]: [sexes[0] if m else sexes[1] for _, _, m in rows]})
+                          sexes[0]: [sexes[1] if m else sexes[2] for _, _, m in rows]})
     path = tmp_path_factory.mktemp('labels')/'labels.csv'
     table.iloc[:, list(order)].to_csv(path, index=False, encoding='utf-8-sig' if bom else 'utf-8')
     labels = read_labels(path)
@@ -56,7 +59,7 @@ def test_every_spelling_reads_the_same(tmp_path_factory, rows, columns, sexes, s
 
 
 def test_ids_are_text_and_sizes_are_kept(tmp_path):
-    (tmp_path/'a.csv').write_text('id,boneage,male,width,Height\n007,12,True,100,200\nNA,,F,,\n')
+    (tmp_path/'a.csv').write_text('id,boneage,male,width,Height\n007,12,True,100,200\nNA,,False,,\n')
     labels = read_labels(tmp_path/'a.csv')
     assert list(labels.id) == ['007', 'NA'] and list(labels.columns) == ['id', 'boneage', 'male', 'width', 'height']
     assert labels.boneage.isna().tolist() == labels.width.isna().tolist() == [False, True]
@@ -64,11 +67,17 @@ def test_ids_are_text_and_sizes_are_kept(tmp_path):
 
 @pytest.mark.parametrize('text, says', [
     ('', 'is not a table'), ('id,boneage\n1,2\n', 'no column male'),
-    ('id,Image ID,boneage,male\n1,1,2,M\n', 'id, Image ID'),
-    ('id,boneage,male\n1,12,M\n2,ten,F\n', 'line 3, column boneage'),
+    ('id,Image ID,boneage,male\n1,1,2,1\n', 'id, Image ID'),
+    ('id,boneage,sex\n1,12,M\n2,ten,F\n', 'line 3, column boneage'),
+    ('id,boneage,sex\n1,1_2,M\n', "line 2, column boneage: '1_2' is not a number"),
     ('id,boneage,male\n1,12,\n', 'line 2, column male'),
-    ('id,boneage,male\n1,12,2\n', "'2' is not a sex"), ('id,boneage,male\n,12,M\n', 'line 2 has no id'),
-    ('id,boneage,male,width\n1,12,M,wide\n', 'line 2, column width')])
+    ('id,boneage,male\n1,12,2\n', "'2' is not True or False"), ('id,boneage,male\n,12,M\n', 'line 2 has no id'),
+    *((f'id,boneage,{column}\n1,12,{sex}\n', f"{sex!r} is not {words}")
+      for column, words, sexes in (('male', 'True or False', ('M', 'female', '2', 'yes')),
+                                   ('sex', 'a sex (M or F)', ('1', '0', 'True', '2')), ('Gender', 'a sex', ['0']))
+      for sex in sexes),
+    *((f'id,boneage,male,{side}\n1,12,True,{px}\n', f"line 2, column {side}: {px!r} is not a number of pixels")
+      for side in ('width', 'Height') for px in ('wide', 'inf', '-inf', 'nan', '0', '-768', '7_68', '1e999'))])
 def test_unreadable_labels_name_the_place(tmp_path, text, says):
     (tmp_path/'a.csv').write_text(text)
     with pytest.raises(LabelError) as e: read_labels(tmp_path/'a.csv')
@@ -149,7 +158,7 @@ def test_each_fault_is_reported(tmp_path):
     (images/'b.png').write_bytes((images/'b.png').read_bytes()[:-100])
     cv2.imwrite(str(images/'c.jpg'), blob())
     (images/'d.png').write_bytes((images/'e.png').read_bytes())
-    table.write_text(table.read_text() + 'c,36,0\nold,241,M\nnew,0,F\nnone,,F\nodd,inf,F\nnan,nan,M\n')
+    table.write_text(table.read_text() + 'c,36,0\nold,241,1\nnew,0,0\nnone,,0\nodd,inf,0\nnan,nan,1\n')
     for k, i in enumerate(('old', 'new', 'none', 'odd', 'nan')): cv2.imwrite(str(images/f'{i}.png'), blob(100 + k))
     report = check_data(data)
     counts = {kind: len(found) for kind, found in report.problems.items()}
@@ -159,6 +168,17 @@ def test_each_fault_is_reported(tmp_path):
         'implausible ages': 5}
     text = '\n'.join(report.lines(most=2))
     assert 'stray' in text and 'd.png = e.png' in text and 'and 3 more' in text
+
+
+@given(years=st.lists(st.floats(.5, 20), min_size=1, max_size=9))
+def test_bone_ages_in_years_are_a_finding(tmp_path_factory, years):
+    """Of any children, if all are in years; not where one is in months of a child who is older."""
+    data = tmp_path_factory.mktemp('years')
+    make_dataset(data, ids=['a'])
+    for more, found in (([], [f'all {len(years)} are below 21; give months']), ([21.], None)):
+        rows = ''.join(f'{n},{age!r},0\n' for n, age in enumerate([*years, *more]))
+        (data/'labels.csv').write_text(f'id,boneage,male\n{rows}none,,1\n')
+        assert check_data(data).problems.get('bone ages that are probably years') == found
 
 
 def test_what_reading_would_say(tmp_path, assessor, hand):

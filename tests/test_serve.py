@@ -152,6 +152,29 @@ def test_one_at_a_time():
     assert slow.most == 1
 
 
+PICTURE = 'a.png', b'x'
+
+
+@pytest.mark.parametrize('files, data, says', [
+    ({}, dict(sex='F', file='hand.png'), 'file is sent as text'),
+    (dict(x=PICTURE), dict(sex='F', file='<svg>'), 'file is sent as text'),
+    (dict(file=PICTURE, sex=('s', b'F')), {}, 'sex is sent as a file'),
+    (dict(file=PICTURE, age_months=('s', b'9')), dict(sex='F'), 'age_months is sent as a file'),
+    ([('file', PICTURE)] * 2, dict(sex='F'), 'file is sent twice'),
+    (dict(file=PICTURE), dict(sex='F', age_months='10_5'), "'10_5' is not a number"),
+    (dict(file=PICTURE), dict(sex='F', height_cm='1_40'), "'1_40' is not a number"),
+    (dict(file=PICTURE), dict(sex='F', age_months='ten'), "'ten' is not a number"),
+    (dict(file=PICTURE), dict(sex='X'), "'F' or 'M'"),
+    ({}, dict(sex='F'), 'Field required')])
+def test_a_wrong_request_is_answered_in_words(files, data, says):
+    """A 422 that says what is wrong, and nothing of Python or of what lies within."""
+    app = FastAPI()
+    add_service(app, Slow())
+    answer = TestClient(app).post('/assess', files=files, data=data)
+    assert answer.status_code == 422 and says in answer.text.replace('\\', ''), answer.text
+    for never in ('class', 'UploadFile', '_max_size', 'headers'): assert never not in answer.text, answer.text
+
+
 def test_a_full_queue_says_so_at_once():
     """Who comes when two wait already is told when to come back, and everybody else is served."""
     app, slow = FastAPI(), Slow()

@@ -238,9 +238,10 @@ _SECTION = '''
 {% if found.age_months is not none %}
 {% call row('age') %}{{ '%g' % found.age_months }} months ({{ found.age_from }}){% endcall %}
 {% call row('difference') %}{{ '%+.1f' % found.difference_months }} months{% endcall %}
+{% if found.maturity %}
 {% call row('beside healthy children') %}{% if found.standard_deviation_score is not none %}
 {{ '%+.2f' % found.standard_deviation_score }} standard deviations: {% endif %}{{ found.maturity }}{% endcall %}
-{% endif %}
+{% endif %}{% endif %}
 {% if found.adult_height %}{% call row('to expect') %}{{ found.adult_height }}{% endcall %}{% endif %}
 {% if found.note %}{% call row('note') %}{{ found.note }}{% endcall %}{% endif %}
 {% if found.mirrored %}{% call row('note') %}a right hand, or flipped{% endcall %}{% endif %}</table>
