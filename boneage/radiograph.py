@@ -97,6 +97,7 @@ def _check_bmp(data: bytes) -> None:
     size = int.from_bytes(data[2:6], 'little')
     if size and len(data) > size + 3: raise EOFError('the BMP goes on behind its end') # 3: bytes of padding
 
+# %% ../nbs/reading/02_radiograph.ipynb #128ed44a
 @functools.cache
 def _quiet_tiff() -> None:
     "Keep Pillow's libtiff from printing; where it cannot be reached, it prints."

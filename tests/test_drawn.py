@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from boneage.drawn import cohort as cohorts
-from boneage.drawn.anatomy import CARPALS, CENTRES, SCATTER, hand_bones, hand_length, maturity, scatter_sd
+from boneage.drawn.anatomy import hand_bones, hand_length
 from boneage.drawn.best_reader import FULL_GROWN, BestReader, clock_table
 from boneage.drawn.cohort import draw_cohort, draw_phantom, write_cohort
 from boneage.drawn.film import Exposure, expose, finish, transmit
 from boneage.drawn.impostors import NO_HANDS, SPOILT, draw_impostors
+from boneage.drawn.ossification import CARPALS, CENTRES, SCATTER, maturity, scatter_sd
 from boneage.points import POINT_NAMES
 
 ages, sexes, seeds = st.floats(1, 228), st.booleans(), st.integers(0, 2**32 - 1)

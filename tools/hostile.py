@@ -38,13 +38,12 @@ def pictures():
     return [phantom.picture for phantom in draw_cohort(20, 5, side=500)]
 
 
-def unharmed(assessor, path):
-    """Files by kind and their ages, of each picture that is accepted in every kind."""
-    for picture in pictures():
-        files, ages = kinds(picture), {}
-        for kind, data in files.items():
-            path.write_bytes(data)
-            ages[kind] = assessor.assess(path, 'F').bone_age_months
+def unharmed(assessor, folder):
+    """Files by kind and their ages, of each picture that is accepted in every kind; kept on disk."""
+    for n, picture in enumerate(pictures()):
+        files = {kind: Path(folder, f'{n}-{kind}') for kind in kinds(picture)}
+        for kind, data in kinds(picture).items(): files[kind].write_bytes(data)
+        ages = {kind: assessor.assess(file, 'F').bone_age_months for kind, file in files.items()}
         if None not in ages.values(): yield files, ages
 
 
@@ -84,12 +83,12 @@ def main(n):
     assessor, chance, found = Assessor(threads=1), random.Random(2018), Counter()
     with tempfile.TemporaryDirectory() as folder:
         path, children = Path(folder, 'file'), Path(folder, 'children.csv')
-        whole = list(unharmed(assessor, path))
+        whole = list(unharmed(assessor, folder))
         for i in range(n):
             if i % 6 == 5: found['table', 'csv', table(chance, children)] += 1; continue
             files, ages = chance.choice(whole)
             kind = chance.choice(sorted(files))
-            what, data = harm(chance, files[kind], kind)
+            what, data = harm(chance, files[kind].read_bytes(), kind)
             path.write_bytes(data)
             found[what, kind, verdict(assessor, path, ages[kind])] += 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,9 +1,12 @@
 """List the numbers in prose that nothing beside them holds.
 
 A number that a notebook says must stand, to the digits given, in its code, in the output of one of its cells, or in a
-recorded table (results/*.csv) that it names; other documents may name a table, too. What a paragraph says with a link
-to another site or with an article is that one's number. Single digits, years and what EXCEPTIONS lists need nothing."""
+recorded table (results/*.csv) that it names; other documents may name a table, too, or a constant of the package, as
+`boneage.radiograph.MOST_BYTES`. What a paragraph says with a link to another site or with an article is that one's
+number. Single digits, years and what EXCEPTIONS lists need nothing."""
+import csv
 import json
+import pkgutil
 import re
 import sys
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ NUMBER = re.compile(r'(?<![\w.,:/-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w/:-]|[.,]\d)')
 HELD = re.compile(r'\d+(?:,\d{3})+(?:\.\d+)?|\d*\.?\d+(?:e[+-]?\d+)?')
 TABLE = re.compile(r'[\w-]+\.csv')
 ROWS = 60
+CONSTANT = re.compile(r'`(boneage(?:\.\w+)*\.[A-Z][A-Z_]+)`')
 # a definition: per cent, months and parts of a turn; the radiographs of the challenge, the withheld, and their sizes in
 # pixels; the paper's errors in months
 EXCEPTIONS = {'10', '12', '24', '90', '95', '100', '180', '255', '256', '360', '12,611', '1,000', '299', '768',
@@ -66,25 +70,35 @@ def beside(nb: dict) -> str:
 
 def recorded(table: Path) -> str:
     "What a table records: its rows, and how many they are; of a long one, in which any number is found, only that."
-    text = table.read_text(encoding='utf-8')
-    n = text.count('\n') - 1
-    return f'{n}\n{text if n <= ROWS else ""}'
+    with table.open(encoding='utf-8', newline='') as file: _, *rows = csv.reader(file)
+    return '\n'.join([str(len(rows)), *(' '.join(row) for row in rows if len(rows) <= ROWS)])
+
+
+def constants(prose: str) -> set[float]:
+    "The constants of the package that a document names, and what they are in millions."
+    values = [float(pkgutil.resolve_name(name)) for name in CONSTANT.findall(prose)]
+    return {value / unit for value in values for unit in (1, 1e6)}
 
 
 def unheld(prose: str, said: str) -> list[tuple[str, str]]:
     "The numbers of a document that neither its cells nor the tables it names hold, each with its paragraph."
     tables = {name for name in TABLE.findall(prose + said) if (RESULTS/name).is_file()}
-    among = held('\n'.join([said, *(recorded(RESULTS/name) for name in tables)]))
+    among = held('\n'.join([said, *(recorded(RESULTS/name) for name in tables)])) | constants(prose)
     return [(n, ' '.join(p.split())) for p in paragraphs(prose) for n in numbers(p) if not is_held(n, among)]
 
 
-def main():
-    total = 0
+def read_documents() -> dict[str, tuple[str, str]]:
+    "Each document by its name: its prose, and what the cells beside it say."
     documents = {name: ((ROOT/name).read_text(encoding='utf-8'), '') for name in DOCUMENTS}
     for path in sorted(NBS.rglob('[!_.]*.ipynb')):
         nb = json.loads(path.read_text(encoding='utf-8'))
         prose = '\n\n'.join(''.join(cell['source']) for cell in nb['cells'] if cell['cell_type'] == 'markdown')
         documents[path.relative_to(ROOT).as_posix()] = prose, beside(nb)
+    return documents
+
+
+def main():
+    total, documents = 0, read_documents()
     for name in sys.argv[1:] or documents:
         found = unheld(*documents[name])
         total += len(found)
