@@ -140,7 +140,8 @@ def check_age(months: float | None) -> float | None:
     if months is None or 0 <= months < float('inf'): return months
     raise typer.BadParameter(f'{months:g} is not an age; give months')
 
-Files = Annotated[list[Path], typer.Argument(metavar='FILE...', help='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM.')]
+Files = Annotated[list[Path], typer.Argument(metavar='FILE...',
+                                             help='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM.')]
 Weights = Annotated[Path | None, typer.Option(metavar='DIR', help='Folder of weights, in place of the shipped ones.')]
 Age = Annotated[float | None, typer.Option(metavar='MONTHS', callback=check_age,
                                            help='Age of the patients, to compare with.')]
