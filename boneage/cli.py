@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['app', 'EXTRAS', 'SHIPPED', 'Files', 'Weights', 'Age', 'Level', 'Report', 'Height', 'Json', 'Sex', 'Ray', 'REPORTS',
            'ENDINGS', 'training', 'Run', 'DataSet', 'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'one_line',
-           'say', 'complain', 'progress_bar', 'show_version', 'common', 'missing', 'explain', 'fill_in', 'main',
-           'check_sex', 'number', 'check_age', 'check_height', 'check_level', 'load_assessor', 'check_names',
-           'check_kept', 'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'follow_child', 'write_stages',
-           'preprocess', 'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids',
-           'follow', 'on_ray', 'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack', 'export',
-           'check_port', 'serve', 'node', 'demo', 'draw']
+           'say', 'complain', 'progress_bar', 'show_version', 'common', 'missing', 'in_plain_words', 'explain',
+           'fill_in', 'main', 'check_sex', 'number', 'check_age', 'check_height', 'check_level', 'load_assessor',
+           'check_names', 'check_kept', 'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'follow_child',
+           'write_stages', 'preprocess', 'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna',
+           'withheld_ids', 'follow', 'on_ray', 'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack',
+           'export', 'check_port', 'serve', 'node', 'demo', 'draw']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -80,6 +80,13 @@ def missing(
     if extra is None: return f'{error}; install boneage again'
     return f"this needs {module}: pip install 'boneage[{extra}]', or in a clone pip install '.[{extra}]'"
 
+def in_plain_words(
+    message: str, # of a usage error
+) -> str:
+    "The message without the names of Python's types."
+    message = re.sub(r'is not a valid float( range)?', 'is no number', message)
+    return re.sub(r'is not a valid int(eger)?( range)?', 'is no whole number', message)
+
 def explain(
     error: Exception,
 ) -> tuple[str, int]: # one line; exit status
@@ -88,7 +95,7 @@ def explain(
     if message := getattr(error, 'format_message', None): # a usage error
         context = getattr(error, 'ctx', None)
         where = context.command_path if context else 'boneage'
-        return f'{message().rstrip(".")}; see {where} --help', getattr(error, 'exit_code', 2)
+        return f'{in_plain_words(message()).rstrip(".")}; see {where} --help', getattr(error, 'exit_code', 2)
     if type(error).__module__.startswith('boneage.'): return str(error), 1  # our own say what to do
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f'{error.filename}: {error.strerror}; check the name, its permissions and the room on its disk', 1
@@ -147,11 +154,12 @@ def check_height(cm: float | None) -> float | None:
     raise typer.BadParameter(f'{cm:g} is not the height of a child; give centimetres')
 
 # %% ../nbs/clinic/05_command_line.ipynb #b8500679
-Files = Annotated[list[Path], typer.Argument(metavar='FILE', help='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM.')]
+Files = Annotated[list[Path], typer.Argument(metavar='FILE...',
+                                             help='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM.')]
 Weights = Annotated[Path | None, typer.Option(metavar='DIR', help='Folder of weights, in place of the shipped ones.')]
 Age = Annotated[float | None, typer.Option(metavar='MONTHS', parser=number, callback=check_age,
                                            help='Age of the patients, to compare with.')]
-Level = Annotated[float, typer.Option(help='Share of radiographs that intervals like this hold.')]
+Level = Annotated[float, typer.Option(metavar='SHARE', help='Share of radiographs that intervals like this hold.')]
 Report = Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False,
                                              help='HTML page to write, which names no child.')]
 Height = Annotated[float | None, typer.Option(metavar='CM', parser=number, callback=check_height,
@@ -260,7 +268,7 @@ def assess(
     dicom: Annotated[Path | None, typer.Option(metavar='DIR', file_okay=False,
                                                help='Folder for DICOM reports and pictures of DICOM files.')] = None,
     refusals: Annotated[bool, typer.Option('--refusals', help='DICOM reports of what was refused, too.')] = False,
-    frame: Annotated[int | None, typer.Option(min=1, help='Of DICOM files of several frames.')] = None,
+    frame: Annotated[int | None, typer.Option(metavar='N', min=1, help='Of DICOM files of several frames.')] = None,
     anyway: Annotated[bool, typer.Option('--anyway', help='Read what is no radiograph; believe --sex.')] = False,
     height_cm: Height = None,
     weights: Weights = None,
@@ -271,29 +279,31 @@ def assess(
     if report:
         check_kept(report, files)
         from boneage.clinic.report import make_case
-    assessor, cases, failed = load_assessor(weights, level), [], 0
+    assessor, cases, told, failed = load_assessor(weights, level), [], 0, 0
     for file in files:
         examined = assessor.examine(file, sex or None, age_months=age_months, level=level, frame=frame, anyway=anyway,
                                     height_cm=height_cm)
-        tell(examined.found, as_json)
-        done = examined.found.accepted or bool(examined.found.months_by_sex)
-        if dicom and (done or refusals): done = write_dicom(examined, dicom) and done
+        found = examined.found
+        tell(found, as_json)
+        read, done = found.accepted or bool(found.months_by_sex), found.accepted
+        if dicom and (read or refusals): done = write_dicom(examined, dicom) and done
         if report: cases.append(make_case(assessor, examined))
-        failed += not done
+        told, failed = told + read, failed + (not done)
     if report: write_page(cases, report)
-    if not as_json and failed < len(files): complain(TERMS)
+    if told and not as_json: complain(TERMS)
     if failed: raise typer.Exit(1)
 
 # %% ../nbs/clinic/05_command_line.ipynb #7ef3c0fa
 @app.command(epilog='Example: boneage batch scans/ --sex F --out ages.csv; or: boneage batch table.csv --out ages.csv')
 def batch(
-    inputs: Annotated[list[str], typer.Argument(metavar='INPUT',
+    inputs: Annotated[list[str], typer.Argument(metavar='INPUT...',
                                                 help='Files, folders, patterns, or a CSV: file, sex, age in months.')],
     out: Annotated[Path, typer.Option(metavar='FILE', dir_okay=False, help='CSV to write, or to go on with.')],
     sex: Sex = '',
     age_months: Age = None,
     level: Level = .9,
-    threads: Annotated[int | None, typer.Option(min=1, help='Radiographs to work on at a time: 2; on Ray all.')] = None,
+    threads: Annotated[int | None, typer.Option(metavar='N', min=1,
+                                                help='Radiographs to work on at a time: 2; on Ray all.')] = None,
     weights: Weights = None,
     ray: Ray = None,
 ):
@@ -307,14 +317,14 @@ def batch(
     with progress_bar('assessing') as progress:
         refused = (assess_archive(jobs, out, weights, level, progress, ray, threads) if ray else
                    assess_batch(assessor, jobs, out, level, progress, threads or 2))
-    say(f'{out}: {len(jobs)} radiographs, {refused} refused now')
+    say(f'{out}: {len(jobs)} radiographs, {refused} refused now' + f'; reasons in {out}' * bool(refused))
     complain(TERMS)
     if refused: raise typer.Exit(1)
 
 # %% ../nbs/clinic/05_command_line.ipynb #8e77a041
 @app.command('follow', epilog='Example: boneage follow visits/ --out course.csv --report course.html')
 def follow_child(
-    inputs: Annotated[list[str], typer.Argument(metavar='INPUT', help='As of batch: radiographs of one child.')],
+    inputs: Annotated[list[str], typer.Argument(metavar='INPUT...', help='As of batch: radiographs of one child.')],
     out: Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False, help='CSV to write.')] = None,
     report: Report = None,
     sex: Sex = '',
@@ -581,7 +591,7 @@ def choose_cells(
 # %% ../nbs/clinic/05_command_line.ipynb #93a51343
 @training.command('age')
 def train_age(
-    folders: Annotated[list[Path], typer.Argument(metavar='DIR', help='Data sets, or one file of boneage pack.')],
+    folders: Annotated[list[Path], typer.Argument(metavar='DIR...', help='Data sets, or one file of boneage pack.')],
     out: Run,
     scale: ScaleName = 'laptop',
     withheld: Withheld = None,
@@ -591,11 +601,12 @@ def train_age(
     trunk_weights: Annotated[Path | None, typer.Option(metavar='FILE', exists=True, dir_okay=False,
                                                        help="The backbone's, where no package has them.")] = None,
     start: Annotated[Path | None, typer.Option(metavar='[DIR]', help='Begin as the shipped weights or as DIR.')] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Else the scale's.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar='N', min=1, help="Else the scale's.")] = None,
     also: Annotated[list[Path] | None, typer.Option(metavar='DIR', help='Only learnt from: drawn hands.')] = None,
     ray: Ray = None,
-    cpus: Annotated[int, typer.Option(min=1, help='On Ray: processors of a network.')] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help='On Ray: graphics cards of a network; .5: two share one.')] = 0,
+    cpus: Annotated[int, typer.Option(metavar='N', min=1, help='On Ray: processors of a network.')] = 1,
+    gpus: Annotated[float, typer.Option(metavar='N', min=0,
+                                        help='On Ray: graphics cards of a network; .5: two share one.')] = 0,
 ):
     "Train age networks: regions, sexes and heads."
     if folders[0].suffix == '.npz' and not withheld:
@@ -656,9 +667,10 @@ def check_port(host: str, port: int) -> None:
 # %% ../nbs/clinic/05_command_line.ipynb #681c4cab
 @app.command(epilog='Example: boneage serve')
 def serve(
-    host: Annotated[str, typer.Option(help='Address to listen to; 0.0.0.0: all. No password.')] = '127.0.0.1',
+    host: Annotated[str, typer.Option(metavar='ADDRESS',
+                                      help='Address to listen to; 0.0.0.0: all. No password.')] = '127.0.0.1',
     allow_host: Annotated[list[str] | None, typer.Option(metavar='NAME', help='A name by which others ask it.')] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help='Port to listen to.')] = 7860,
+    port: Annotated[int, typer.Option(metavar='N', min=1, max=65535, help='Port to listen to.')] = 7860,
     browser: Annotated[bool, typer.Option(help='Open the page in a browser.')] = True,
     weights: Weights = None,
 ):
@@ -676,7 +688,7 @@ def serve(
 # %% ../nbs/clinic/05_command_line.ipynb #17851b49
 @app.command(epilog='Example: boneage node node.toml; the tutorial "beside your PACS" has such a file')
 def node(
-    config: Annotated[Path, typer.Argument(metavar='CONFIG', help='TOML: queue, [node], [archive] and more.')],
+    config: Annotated[Path, typer.Argument(metavar='CONFIG', help='TOML: queue, tables node and archive, and more.')],
     weights: Weights = None,
 ):
     "Read the hands that an archive sends by DICOM, and send the results back to it."
@@ -701,17 +713,18 @@ def demo(
 def draw(
     out: Annotated[Path, typer.Argument(metavar='FILE|DIR', help='PNG of one hand; or folder of a data set.')],
     sex: Annotated[str, typer.Option(metavar='M|F', callback=check_sex, help='Of one hand.')] = '',
-    months: Annotated[int | None, typer.Option(min=1, max=228, help='Bone age of one hand.')] = None,
-    hands: Annotated[int | None, typer.Option(min=1, help='How many hands, of all ages, for a data set.')] = None,
-    seed: Annotated[int, typer.Option(min=0, help='Another one draws other hands.')] = 0,
-    side: Annotated[int, typer.Option(min=128, max=4000, help='Longer side of a picture, pixels.')] = 512,
+    months: Annotated[int | None, typer.Option(metavar='MONTHS', min=1, max=228, help='Bone age of one hand.')] = None,
+    hands: Annotated[int | None, typer.Option(metavar='N', min=1,
+                                              help='How many hands, of all ages, for a data set.')] = None,
+    seed: Annotated[int, typer.Option(metavar='N', min=0, help='Another one draws other hands.')] = 0,
+    side: Annotated[int, typer.Option(metavar='PX', min=128, max=4000, help='Longer side of a picture, pixels.')] = 512,
 ):
     "Draw one hand of known bone age, or a data set of many."
     from boneage.drawn.cohort import write_cohort, write_hand
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise typer.BadParameter(f'{out} is there already and would be written over; name another')
     if hands: say(f'{write_cohort(out, hands, seed, side)}: {hands} drawn hands')
-    elif sex and months and out.suffix == '.png':
-        say(f'{write_hand(out, months, sex == "M", seed, side)}: a drawn hand of {months} months')
-    else:
+    elif not (sex and months):
         raise typer.BadParameter('one hand needs --sex, --months and a FILE.png; a data set needs --hands and a folder')
+    elif out.suffix != '.png': raise typer.BadParameter(f'{out} does not end in .png; name a file that does')
+    else: say(f'{write_hand(out, months, sex == "M", seed, side)}: a drawn hand of {months} months')

@@ -1,6 +1,7 @@
 """The command line: results on stdout, one line an error on stderr, and the exit status."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import typer
 from conftest import write_dicom
 
 from boneage import __version__
 from boneage.assessment import Assessment
-from boneage.cli import main
+from boneage.cli import app, main
 from boneage.clinic.dicom import read_report
 from boneage.drawn.cohort import write_cohort, write_hand
 from boneage.interval import load_calibration
@@ -158,8 +160,16 @@ def test_no_sex(folder, boneage, assessor, hand):
     """Nobody says it: both ages, no single one, no comparison."""
     status, out, err = boneage('assess', 'hand.png', '--age-months', '100')
     months = {sex: assessor.assess('hand.png', sex).bone_age_months for sex in 'FM'}
-    assert status == 0 and err == [TERMS] and 'standard dev' not in out[0]
+    assert status == 1 and err == [TERMS] and 'standard dev' not in out[0]
     assert f'as a girl {months["F"]} months, as a boy {months["M"]} months' in out[0]
+    status, out, _ = boneage('assess', 'hand.png', '--json')
+    assert status == 1 and not json.loads(out[0])['accepted'], 'no answer is no success, one file or many'
+    status, out, _ = boneage('batch', 'hand.png', '--out', 't.csv')
+    assert (status, out) == (1, ['t.csv: 1 radiographs, 1 refused now; reasons in t.csv'])
+    assert 'give the sex' in Path('t.csv').read_text()
+    Path('t.csv').unlink()
+    status, out, _ = boneage('batch', 'hand.png', '--sex', 'F', '--out', 't.csv')
+    assert (status, out) == (0, ['t.csv: 1 radiographs, 0 refused now'])
     found = json.loads(boneage('assess', 'hand.png', '--json')[1][0])
     assert (found['months_by_sex'], found['bone_age_months'], found['accepted']) == (months, None, False)
     assert (found['sex'], found['sex_from']) == ('', '')
@@ -345,7 +355,7 @@ def test_rsna(cohort, folder, boneage):
     assert status == 1 and out[:2] == ['my data/rsna-training: 4 radiographs', 'my data/rsna-test: 1 radiographs']
     assert [line.split(': ')[1] for line in err] == ['rsna-validation', 'rsna-training', 'rsna-test'], err
     assert "next: boneage check-data 'my data/rsna-training'" in out and out[-1].startswith('next: boneage evaluate')
-    assert str(WEIGHTS/'mask.onnx') in out[3] and all(line.startswith('next: ') for line in out[2:])
+    assert 'python -c' in out[3] and all(line.startswith('next: ') for line in out[2:])
     status, out, err = boneage('rsna', 'my downloads', '--out', 'my data', '--annotations', 'gr')
     assert status == 1 and len(err) == 3 and sum('--annotations' in line for line in out) == 2
     assert sorted(os.listdir('my data/annotations')) == ['hand_polygons.json', 'keypoints.csv']
@@ -411,15 +421,43 @@ def test_draw(boneage, tmp_path):
         status, _, err = boneage('draw', *f'{tmp_path}/{again}'.split())
         assert status == 2 and 'would be written over' in err[0]
         assert before == {file: file.read_bytes() for file in before}
-    for wrong in ('some', '--sex F --months 90 one.jpg', 'one.png --months 90'):
+    for wrong, says in (('some', 'one hand needs'), ('one.png --months 90', 'one hand needs'),
+                        ('one.jpg --sex F --months 90', 'one.jpg does not end in .png; name a file that does')):
         status, _, err = boneage('draw', *wrong.split())
-        assert status == 2 and len(err) == 1 and 'one hand needs' in err[0]
+        assert status == 2 and len(err) == 1 and says in err[0]
 
 
 def test_demo(boneage, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr('boneage.learn.demo.run_demo', asked.append)
     assert boneage('demo', '--out', tmp_path/'demo')[0] == 0 and asked == [tmp_path/'demo']
+
+
+def commands(group=typer.main.get_command(app), name=()):
+    """Every command and what it is called."""
+    yield name, group
+    for part, command in getattr(group, 'commands', {}).items(): yield from commands(command, (*name, part))
+
+
+@pytest.mark.parametrize('name, command', list(commands()))
+def test_help_shows_all_its_words(boneage, name, command):
+    """Nothing that is written to be read is taken for markup, and no value goes by its type in Python."""
+    shown = ' '.join(re.sub('[│╭╮╰╯─]', ' ', '\n'.join(boneage(*name, '--help')[1])).split())
+    texts = [command.help or '', command.epilog or '', *(getattr(p, 'help', '') or '' for p in command.params)]
+    assert set(' '.join(texts).split()) <= set(shown.split())
+    assert not re.search('<(int|float|str|int range|float range)>', shown.partition('Options')[2])
+    many = [p.metavar for p in command.params if p.nargs == -1]
+    assert all(metavar.endswith('...') and metavar in shown.partition('Options')[0] for metavar in many)
+
+
+@pytest.mark.parametrize('name, command', list(commands()))
+def test_words_for_numbers(boneage, name, command):
+    """What is no number is said to be none, without a type's name."""
+    for p in command.params:
+        if not any(kind in p.type.name for kind in ('int', 'float')): continue
+        status, out, err = boneage(*name, p.opts[0], 'seven')
+        assert (status, out, len(err)) == (2, [], 1)
+        assert p.opts[0] in err[0] and re.search("'seven' is no (whole )?number;", err[0]), err
 
 
 @pytest.mark.parametrize('command',
@@ -468,7 +506,7 @@ def test_dicom(folder, boneage, hand):
     capture = write_dicom('capture.dcm', hand.picture, PatientSex='F', Modality='OT')
     assert assess(capture)[0] == 1 and assess(capture, '--anyway')[0] == 0
     status, (nobody,), err = assess('nobody.dcm', '--dicom', 'reports')
-    assert status == 0 and nobody['sex'] == '' and 'give the sex' in nobody['reason'] and not err
+    assert status == 1 and nobody['sex'] == '' and 'give the sex' in nobody['reason'] and not err
     both = read_report('reports/nobody_report.dcm')
     assert both['Bone age, read as that of a girl'] == (nobody['months_by_sex']['F'], 'mo')
     assert 'XR Bone age' not in both and both['remarks'] == [nobody['reason']]
