@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from .canvas import lay_on_canvas
-from .contrast import doubts, equalise, show_bones
+from .contrast import equalise, show_bones
 from .mask import clean_mask, find_hand
 from .networks import Network
 from .points import MOST_DOUBT, find_points, place_hand
@@ -75,8 +75,7 @@ class Registrar:
         "Register a radiograph; raises `PictureError` at the first question whose answer is no."
         positive, mask, rest = find_hand(self.mask_net, pixels)
         hand = show_bones(positive, mask)
-        points, doubt = place_hand(self.point_net, hand, positive, mask)
+        points, doubt, note = place_hand(self.point_net, hand, positive, mask)
         check_alone(self.point_net, positive, mask, rest)
         canvas, matrix = lay_on_canvas(hand, points, self.canvas)
-        note = doubts(positive, mask, float(np.linalg.norm(points[0] - points[2])))
         return Registered(mask, points, doubt, matrix, canvas, note)

@@ -11,6 +11,7 @@ __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIS
 # %% ../nbs/reading/07_points.ipynb #5be0e792
 import cv2
 import numpy as np
+from .contrast import doubts
 from .mask import level_grey
 from .networks import Network
 from .radiograph import PictureError
@@ -183,10 +184,10 @@ def place_hand(
     hand: np.ndarray, # equalised hand, (height, width), uint8
     positive: np.ndarray, # the picture that it was made from, bones bright
     mask: np.ndarray, # the hand, (height, width), bool, not empty
-) -> tuple[np.ndarray, float]: # as of `find_points`
+) -> tuple[np.ndarray, float, str]: # as of `find_points`; what may be wrong, for people
     "The key points of a whole hand; raises `PictureError` where they are in doubt or astray, or the file is damaged."
     points, doubt = find_points(net, hand, mask)
     check_points(points, doubt, mask)
     check_whole(points, mask)
     check_rows(positive, points, mask)
-    return points, doubt
+    return points, doubt, doubts(positive, mask, float(np.linalg.norm(points[0] - points[2])))

@@ -56,7 +56,8 @@ def _read_bytes(path: Path) -> bytes:
 def _check_pixels(width: int, height: int, weight: int = 1) -> None:
     "Refuse more than `MOST_PIXELS` before they are unpacked: a small file may hold a picture that fills the memory."
     if width * height * weight > MOST_PIXELS:
-        raise PictureError(f'is {width} x {height} px; give a grey radiograph of at most {MOST_PIXELS // 10**6} megapixels')
+        most = MOST_PIXELS // 10**6
+        raise PictureError(f'is {width} x {height} px; give a grey radiograph of at most {most} megapixels')
 
 # %% ../nbs/reading/02_radiograph.ipynb #0f59c343
 FIRST_GROUPS = (b'\x02\x00', b'\x08\x00')  # of a DICOM file without preamble, little endian
@@ -83,6 +84,11 @@ def picture_files(
 
 # %% ../nbs/reading/02_radiograph.ipynb #635d4942
 COLOURED = 1 / 8  # of the range of a colour: so far from the picture's own tint
+
+def _sample(image: 'PIL.Image.Image') -> 'PIL.Image.Image':
+    "Some of a picture's pixels, about a thousand a side."
+    step = max(1, max(image.size) // 1000)
+    return image.resize((image.width // step or 1, image.height // step or 1), 0) # 0: the nearest ones, unchanged
 
 def _colour(
     rgb: np.ndarray, # (height, width, 3), uint8 or uint16
@@ -168,7 +174,7 @@ def _decode_image(
         if image.mode == 'P': _check_greys(image)
         across, down = image.info.get('dpi') or (1, 1)
         shape, keep = (float(across or 1), float(down or 1)), image.mode in ('L', 'F') or image.mode.startswith('I')
-        coloured = 0. if keep or image.mode in GREY else _colour(np.asarray(image.convert('RGB')))
+        coloured = 0. if keep or image.mode in GREY else _colour(np.asarray(_sample(image).convert('RGB')))
         return np.array(image if keep else image.convert('L')), coloured, shape
 
 # %% ../nbs/reading/02_radiograph.ipynb #663787dd
@@ -342,7 +348,7 @@ def _check_bits(ds: 'pydicom.Dataset') -> None:
     if not ds.PixelRepresentation: said, right = cut, px
     else: said, right = cut - ((cut >> (bits - 1)) << bits), cut
     if _roughness(right) >= _roughness(said): return
-    if ds.PixelRepresentation: raise PictureError('has numbers that its header says are signed, wrongly; export it again')
+    if ds.PixelRepresentation: raise PictureError('has numbers that are said to be signed, wrongly; export it again')
     raise PictureError(f'has values of {int(px.max()).bit_length()} bits, its header says {bits}; export it again')
 
 # %% ../nbs/reading/02_radiograph.ipynb #bc88ce51
@@ -418,7 +424,8 @@ def _rescale(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray:
     "Values of stored numbers, bright = dense."
     from pydicom.pixels import apply_rescale
     if ds.PhotometricInterpretation == 'MONOCHROME1':
-        px = (-1 if ds.PixelRepresentation else 2**ds.BitsStored - 1) - px.astype(np.float32 if px.dtype.kind == 'f' else np.int32)
+        whole = px.dtype.kind != 'f'
+        px = (-1 if ds.PixelRepresentation else 2**ds.BitsStored - 1) - px.astype(np.int32 if whole else np.float32)
     return apply_rescale(px, ds)
 
 # %% ../nbs/reading/02_radiograph.ipynb #cfbbbb87
@@ -475,7 +482,8 @@ def unsquash(
     stretch = w * height / (h * width)
     if abs(stretch - 1) <= SAME_ASPECT: return pixels
     if not 1 / MOST_STRETCHED <= stretch <= MOST_STRETCHED:
-        raise PictureError(f'is {w} x {h} px, and is said to have been {width:g} x {height:g}: another shape; correct that')
+        raise PictureError(f'is {w} x {h} px, and is said to have been {width:g} x {height:g}: another shape; '
+                           'correct that')
     s = max(w / width, h / height)
     return cv2.resize(pixels, (round(s * width), round(s * height)), interpolation=cv2.INTER_LINEAR)
 
