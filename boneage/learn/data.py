@@ -207,8 +207,10 @@ def whole(
 ) -> Iterator[Path]: # to write to
     "A path to write to; what was written takes the place of `file` at the end, and does not where writing fails."
     part = file.with_name(f'{file.name}.part')
-    yield part
-    part.replace(file)
+    try:
+        yield part
+        part.replace(file)
+    finally: part.unlink(missing_ok=True)
 
 # %% ../../nbs/learning/02_data.ipynb #fd013835
 @dataclass(frozen=True)
