@@ -20,7 +20,7 @@ SEX_NAMES = {'F': 'girl', 'M': 'boy'}
 SEX_COLOURS = {'F': 'tab:orange', 'M': 'tab:blue'}  # one colour a sex in every figure
 SEX_WORDS = {  # in lower case, as people and programs write them
     **dict.fromkeys(('f', 'female', 'girl'), 'F'), **dict.fromkeys(('m', 'male', 'boy'), 'M')}
-TRUTHS = {  # in lower case, in a column "male"
+TRUTHS = SEX_WORDS | {  # in lower case, in a column "male"
     **dict.fromkeys(('false', '0', '0.0'), 'F'), **dict.fromkeys(('true', '1', '1.0'), 'M')}
 OLDEST = 240  # months: the oldest bone age, and the age at which the skeleton is mature
 
@@ -57,7 +57,7 @@ def read_sex(
 
 # %% ../nbs/reading/01_child.ipynb #6333dc32
 def read_male(
-    text: str, # True, False, 1 or 0, in any case
+    text: str, # True, False, 1 or 0, or as `read_sex` takes it, in any case
 ) -> str: # F or M
     "The sex in a column that says whether a child is male; raises `ValueError` for anything else."
     if (word := text.strip().lower()) in TRUTHS: return TRUTHS[word]

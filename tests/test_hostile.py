@@ -3,11 +3,14 @@ import os
 import resource
 import time
 
+import cv2
+import numpy as np
 import pytest
 from corpus import EXPLICIT, TYPES, accidents, befall, bombs, headers, kinds, rewrite, tables
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from boneage.clinic.batch import BatchError, find_jobs
+from boneage.drawn.cohort import draw_phantom
 
 EXAMPLES = int(os.environ.get('BONEAGE_EXAMPLES', 300)) // 3  # of each of three kinds of harm; 10,000 in a recorded run
 MOST_OFF = 3  # months from the twin that nothing befell
@@ -69,6 +72,24 @@ def test_broken_files(assessor, files, twin, tmp_path_factory):
 def test_strange_headers(assessor, files, twin, tmp_path_factory, kind, changes):
     found = look(assessor, tmp_path_factory.getbasetemp()/'misheaded', rewrite(files[kind], changes))
     if found.accepted and not found.note: assert abs(found.bone_age_months - twin[kind]) <= MOST_OFF, kind
+
+
+def test_what_hides_bones(assessor, tmp_path):
+    """Sixteen colours are refused; white circles, blur and an enlarged thumbnail are said; the hand itself is read."""
+    drawn = draw_phantom(120, False, np.random.default_rng(3), side=768, pose=False)
+    px, size = drawn.picture, drawn.picture.shape[::-1]
+    circled = px.copy()
+    for point in drawn.points: cv2.circle(circled, point.astype(int).tolist(), 25, 255, 8)
+    small = cv2.resize(px, None, fx=.12, fy=.12, interpolation=cv2.INTER_AREA)
+    def said(picture):
+        cv2.imwrite(str(tmp_path/'a.png'), picture)
+        found = assessor.assess(tmp_path/'a.png', 'F')
+        return found.reason or found.note
+    assert said(px) == ''
+    assert 'grey levels' in said(px // 16 * 16)
+    assert 'white marks' in said(circled)
+    assert 'fine detail' in said(cv2.GaussianBlur(px, (0, 0), 6))
+    assert 'fine detail' in said(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC))
 
 
 @harm
