@@ -145,7 +145,9 @@ def _largest_page(image: 'PIL.Image.Image') -> int: # how many there are
 
 def _check_tail(image: 'PIL.TiffImagePlugin.TiffImageFile', data: bytes) -> None:
     "Raise `EOFError` for a TIFF of one page whose header stands first and whose pixels do not go to the end."
-    starts, sizes = (image.tag_v2.get(strips) or image.tag_v2[tiles] for strips, tiles in ((273, 324), (279, 325)))
+    tags = ((273, 324), (279, 325)) # where strips or tiles begin, how long they are; old files lack the second
+    starts, sizes = (image.tag_v2.get(strips) or image.tag_v2.get(tiles) for strips, tiles in tags)
+    if not (starts and sizes): return
     end = max(map(sum, zip(starts, sizes)))
     if image.tag_v2.offset < min(starts) and len(data) > end + 3: raise EOFError('the TIFF goes on behind its pixels')
 

@@ -1,4 +1,5 @@
 """Reading pictures: every kind of file becomes a grey picture, bright where dense, or is refused in one line."""
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -355,6 +356,15 @@ def test_parts_that_keep_a_program_busy(tmp_path):
     at = data.index(b'\xff\xda')
     (tmp_path/'a.jpg').write_bytes(data[:at] + data[at:-2] * MOST_PARTS + data[-2:])
     with pytest.raises(PictureError, match='scans'): read_pixels(tmp_path/'a.jpg')
+
+
+def test_a_tiff_that_does_not_say_how_long_its_strips_are(tmp_path):
+    """As old programs wrote them: the length follows from the size."""
+    data = bytearray(picture(blob(), 'TIFF'))
+    at = data.index(struct.pack('<HH', 279, 4))
+    data[at:at + 2] = struct.pack('<H', 65000)  # a tag that nobody knows
+    (tmp_path/'a.tif').write_bytes(data)
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.tif'), blob())
 
 
 @pytest.mark.parametrize('tags, said', [
