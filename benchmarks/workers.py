@@ -35,7 +35,7 @@ from boneage.learn.registered import read_registered
 from boneage.learn.scales import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = 8
+EPOCHS = TINY.age.epochs
 
 
 def memory():

@@ -55,7 +55,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _check_pixels(width: int, height: int, weight: int = 1) -> None:
     "Refuse more than `MOST_PIXELS` before they are unpacked: a small file may hold a picture that fills the memory."
-    if width * height * weight > MOST_PIXELS:
+    if int(width) * int(height) * weight > MOST_PIXELS: # int: a damaged header may hold a list
         most = MOST_PIXELS // 10**6
         raise PictureError(f'is {width} x {height} px; give a grey radiograph of at most {most} megapixels')
 
@@ -288,10 +288,19 @@ def _check_runs(ds: 'pydicom.Dataset', stream: bytes) -> None:
     longest = max(_run_lengths(stream[start:end]) for start, end in zip(starts, starts[1:]))
     if longest > ds.Rows * ds.Columns + 1: raise ValueError('its run lengths are longer than its rows') # 1: padding
 
+def _check_jpeg_ls(stream: bytes) -> None:
+    "Raise `ValueError` for a lossless JPEG-LS whose picture would take another length: what it holds is no picture."
+    import jpeg_ls
+    px, said = jpeg_ls.decode_pixel_data(stream)
+    if said['allowed_lossy_error'] or said['components'] > 1: return
+    again = jpeg_ls.encode_pixel_data(bytes(px), rows=said['height'], columns=said['width'], samples_per_pixel=1,
+                                      bits_stored=said['bits_per_sample'])
+    if abs(len(again) / len(stream) - 1) > .01: raise ValueError('its data are damaged')
+
 def _check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     "Raise `PictureError` or `ValueError` for a compressed frame that is not what the header says, or is damaged."
     from pydicom.encaps import get_frame
-    from pydicom.uid import JPEGBaseline8Bit, RLELossless
+    from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless, RLELossless
     stream = get_frame(ds.PixelData, frame, number_of_frames=int(ds.get('NumberOfFrames') or 1))
     if (size := _stream_size(stream)) not in (None, (ds.Columns, ds.Rows)):
         raise PictureError('holds a picture of {} x {} px where its header says {} x {}; export it again'.format(
@@ -299,6 +308,7 @@ def _check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     if len(stream) > 2 * _raw_bytes(ds) + HEADER: raise PictureError('holds more than its pixels take; export it again')
     if ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit: _check_jpeg(stream)
     if ds.file_meta.TransferSyntaxUID == RLELossless: _check_runs(ds, stream)
+    if ds.file_meta.TransferSyntaxUID == JPEGLSLossless: _check_jpeg_ls(stream)
     _trust_codestream(ds, stream)
 
 # %% ../nbs/reading/02_radiograph.ipynb #e0b6c413

@@ -169,4 +169,5 @@ def bombs():
     large = struct.pack('>2I', 60_000, 60_000)
     return {'deflated': plain[:start] + b''.join(body), 'JPEG 2000': wave[:at] + large + wave[at + 8:],
             'png': picture(np.zeros((20_000, 20_000), np.uint8), 'PNG'), 'zeros': bytes(20_000_000),
-            'header': dicom(tiny, Rows=65535, Columns=65535)}
+            'header': dicom(tiny, Rows=65535, Columns=65535),
+            'list': dicom(tiny, Rows=8000, Columns=[512] * 16_000)}

@@ -103,7 +103,7 @@ def test_strange_tables(tmp_path_factory, data):
     else: assert all(job.sex in (None, 'F', 'M') and (job.age_months or 0) < 1e6 for job in jobs)
 
 
-@pytest.mark.parametrize('kind', ['deflated', 'JPEG 2000', 'png', 'zeros', 'header'])
+@pytest.mark.parametrize('kind', ['deflated', 'JPEG 2000', 'png', 'zeros', 'header', 'list'])
 def test_bombs(assessor, tmp_path, kind):
     before, start = peak(), time.monotonic()
     found = look(assessor, tmp_path/'bomb.dcm', bombs()[kind])

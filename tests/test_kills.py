@@ -48,8 +48,8 @@ import sys
 from dataclasses import replace
 from boneage.learn.demo import run_demo
 from boneage.learn.scales import TINY
-few = dict(mask=replace(TINY.mask, epochs=30), points=replace(TINY.points, epochs=20), age=replace(TINY.age, epochs=4))
-run_demo(sys.argv[1], 200, seed=5, scale=replace(TINY, **few))
+few = dict(mask=replace(TINY.mask, epochs=30), points=replace(TINY.points, epochs=20), age=replace(TINY.age, epochs=2))
+run_demo(sys.argv[1], 120, seed=5, scale=replace(TINY, **few))
 """
 
 

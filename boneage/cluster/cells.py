@@ -21,9 +21,9 @@ from rich.console import Console
 
 # %% ../../nbs/cluster/02_cells.ipynb #8e1cb711
 from .workers import (
-    LOCAL, ClusterError, Desk, all_see, check_room, on_node, read_files, workers, write_files)
+    LOCAL, ClusterError, Desk, all_see, answer, check_room, on_node, read_files, workers, write_files)
 from ..learn.age import Cell
-from ..learn.data import Progress
+from ..learn.data import Event, Progress
 from ..learn.fitting import read_cell
 from ..learn.grid import about_run, run_cell
 
@@ -36,11 +36,12 @@ def at_desk(
     shared: bool, # whether this worker sees it
 ) -> Iterator[tuple[Path, Progress]]: # the folder to work in; to be told about every epoch
     "Where a worker works, and how it reports."
-    if shared: yield out, lambda event: ray.get(desk.tell.remote(event)); return
+    def tell(event): answer(desk.tell.remote(vars(event))) # as a dict: the desk does without the libraries of training
+    if shared: yield out, tell; return
     with tempfile.TemporaryDirectory() as own:
-        write_files(Path(own, cell.name), ray.get(desk.kept.remote(cell.name)))
-        def keep(): ray.get(desk.keep.remote(cell.name, read_files(Path(own, cell.name))))
-        def report(event): keep(); ray.get(desk.tell.remote(event))
+        write_files(Path(own, cell.name), answer(desk.kept.remote(cell.name)))
+        def keep(): answer(desk.keep.remote(cell.name, read_files(Path(own, cell.name))))
+        def report(event): keep(); tell(event)
         yield Path(own), report
         keep()
 
@@ -48,7 +49,7 @@ def at_desk(
 def work_on(
     cell: Cell,
     start: str | Path | None, # file that it starts from
-    hands: Any, # canvas.npy, the path that this worker sees; or, in a list, the object of Ray that holds it
+    hands: Path | np.ndarray, # canvas.npy, the path that this worker sees; or what it holds
     table: pd.DataFrame, # its rows
     out: Path, # folder of the cells
     desk: Any, # of `Desk`
@@ -57,9 +58,8 @@ def work_on(
 ) -> pd.DataFrame: # its predictions
     "Run a cell as a task."
     torch.set_num_threads(threads)
-    shared = isinstance(hands, Path)
-    canvas = np.load(hands, mmap_mode='r') if shared else ray.get(hands[0])
-    with at_desk(desk, cell, out, shared) as (folder, report):
+    canvas = np.load(hands, mmap_mode='r') if isinstance(hands, Path) else hands
+    with at_desk(desk, cell, out, shared=isinstance(hands, Path)) as (folder, report):
         return run_cell(cell, canvas, table, folder, start=start, progress=report, **how)
 
 # %% ../../nbs/cluster/02_cells.ipynb #48a0e909
@@ -81,7 +81,7 @@ def gather(
     waiting, found, failed = set(tasks), {}, []
     while waiting:
         done, _ = ray.wait([*waiting], timeout=.5)
-        for event in ray.get(desk.news.remote()): progress(event)
+        for event in ray.get(desk.news.remote()): progress(Event(**event))
         for task in done:
             waiting.remove(task)
             try: found[tasks[task]] = ray.get(task)
@@ -95,12 +95,12 @@ RETRIES = 3 # of a cell whose worker died
 def share_hands(
     canvas: np.ndarray, # memory-mapped or not
     out: Path, # folder of the cells
-) -> Path | list: # the file where all nodes see it; else its place in the object store
+) -> Path | ray.ObjectRef: # the file where all nodes see it; else its place in the object store
     "The registered hands as tasks take them."
     file = getattr(canvas, 'filename', None)
     out.mkdir(parents=True, exist_ok=True)
     if file and all_see(out) and all_see(Path(file).parent): return Path(file).absolute()
-    return [ray.put(np.asarray(canvas))]
+    return ray.put(np.asarray(canvas))
 
 # %% ../../nbs/cluster/02_cells.ipynb #26f7694e
 def run_cells(

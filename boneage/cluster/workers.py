@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOCAL', 'ClusterError', 'check_answers', 'join', 'version_here', 'check_versions', 'workers', 'nodes', 'check_room',
-           'on_node', 'ask_nodes', 'all_see', 'whole', 'read_files', 'write_files', 'Desk']
+           'on_node', 'ask_nodes', 'all_see', 'whole', 'read_files', 'write_files', 'Desk', 'answer']
 
 # %% ../../nbs/cluster/01_workers.ipynb #ca570c43
 import logging
@@ -152,7 +152,7 @@ class Desk:
         self.out = out
         self.events: list = []
 
-    def tell(self, event: Any) -> None: self.events.append(event)
+    def tell(self, event: dict[str, Any]) -> None: self.events.append(event)
 
     def news(self) -> list:
         "What was told since the last time."
@@ -162,3 +162,7 @@ class Desk:
     def keep(self, cell: str, files: dict[str, bytes]) -> None: write_files(self.out / cell, files)
 
     def kept(self, cell: str) -> dict[str, bytes]: return read_files(self.out / cell)
+
+def answer(question: ray.ObjectRef) -> Any:
+    "What an actor answers a task; unlike `ray.get` it keeps the task's processors."
+    return question.future().result()

@@ -363,10 +363,11 @@ def check_data(
     return CheckReport(len(files), len(labels), _years(labels), problems, remarks)
 
 # %% ../../nbs/learning/02_data.ipynb #0b3149dc
-def real_data() -> Path | None:
-    "The folder that the environment variable `BONEAGE_DATA` names, where it exists."
-    folder = os.environ.get('BONEAGE_DATA')
-    return Path(folder) if folder and Path(folder).is_dir() else None
+def real_data() -> Path:
+    "The folder that the environment variable `BONEAGE_DATA` names; raises `FileNotFoundError` where there is none."
+    folder = os.environ.get('BONEAGE_DATA', '')
+    if folder and Path(folder).is_dir(): return Path(folder)
+    raise FileNotFoundError('no real radiographs here: set the environment variable BONEAGE_DATA to their folder')
 
 # %% ../../nbs/learning/02_data.ipynb #243cba9b
 def lot(
