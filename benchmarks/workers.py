@@ -40,11 +40,11 @@ EPOCHS = TINY.age.epochs
 
 def memory():
     """Of the command and of its workers, MB: resident, without what they share."""
-    found = {'command': 0, 'workers': 0}
+    found = {'command_mb': 0, 'workers_mb': 0}
     for folder in Path('/proc').glob('[0-9]*'):
         try: title, (_, resident, shared, *_) = (folder/'cmdline').read_bytes(), (folder/'statm').read_text().split()
         except (OSError, ValueError): continue
-        who = 'workers' if title.startswith(b'ray::') else 'command' * (folder.name == str(os.getpid()))
+        who = 'workers_mb' if title.startswith(b'ray::') else 'command_mb' * (folder.name == str(os.getpid()))
         if who: found[who] += (int(resident) - int(shared)) * 4096 / 1e6
     return found
 
