@@ -14,7 +14,7 @@ from .mask import is_negative
 from .radiograph import PictureError
 
 # %% ../nbs/reading/05_contrast.ipynb #7fa46137
-FEWEST_LEVELS = 16  # grey levels within the hand, counted by how much each is used
+FEWEST_LEVELS = 10  # grey levels within the hand, counted by how much each is used
 MOST_CLIPPED = .15  # of the hand, at one end of its grey levels
 SPIKE = 3  # times the next level: what is no more is a picture of few levels, not one that was cut off
 
