@@ -3,6 +3,7 @@ import functools
 import http.server
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -92,6 +93,12 @@ def server(site):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f'http://127.0.0.1:{server.server_port}/'
         server.shutdown()
+
+
+def test_the_site_is_built_once(request):
+    """pytest-xdist keeps the tests of this file on one worker: their names say so (with pytest 9.2 it does not)."""
+    if 'PYTEST_XDIST_WORKER' not in os.environ: pytest.skip('one process, which builds once anyway')
+    assert request.node.nodeid.endswith('@site')
 
 
 def page_name(listed):
