@@ -75,7 +75,7 @@ def test_strange_headers(assessor, files, twin, tmp_path_factory, kind, changes)
 
 
 def test_what_hides_bones(assessor, tmp_path):
-    """Eight grey levels are refused; white circles, blur and an enlarged thumbnail are said; the hand itself is read."""
+    """Eight grey levels are refused; white circles, blur and an enlarged thumbnail are said; the hand is read."""
     drawn = draw_phantom(120, False, np.random.default_rng(3), side=768, pose=False)
     px, size = drawn.picture, drawn.picture.shape[::-1]
     circled = px.copy()
