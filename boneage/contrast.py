@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEWEST_LEVELS', 'MOST_CLIPPED', 'SPIKE', 'MOST_WHITE', 'LONELY', 'MARKS', 'FINE', 'LEAST_FINE', 'BLURRED',
-           'count_levels', 'used_levels', 'check_levels', 'spread_levels', 'equalise', 'show_bones', 'has_white_marks',
-           'fine_detail', 'doubts']
+           'FEW_LEVELS', 'COARSE', 'count_levels', 'used_levels', 'check_levels', 'spread_levels', 'equalise',
+           'show_bones', 'has_white_marks', 'fine_detail', 'doubts']
 
 # %% ../nbs/reading/05_contrast.ipynb #890818d0
 import cv2
@@ -79,6 +79,7 @@ MOST_WHITE, LONELY = .01, 60  # of the hand, at its brightest grey; times the me
 MARKS = 'white marks seem to be drawn on it: where they hide bones its age is wrong; give the radiograph without them'
 FINE, LEAST_FINE = 256, .22  # px from capitate to fingertip; share of fine detail, as of `fine_detail`
 BLURRED = 'its fine detail is missing: it was blurred, or enlarged from a small picture, and its age may be off'
+FEW_LEVELS, COARSE = 16, 'it has few grey levels and its age may be off; give the radiograph with its full range'
 
 def has_white_marks(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
@@ -111,4 +112,6 @@ def doubts(
 ) -> str: # for people; empty where there is nothing to say
     "What may be wrong with a hand that can be read."
     blurred = length >= FINE and fine_detail(positive, mask, length) < LEAST_FINE
-    return '; '.join(text for text, here in ((MARKS, has_white_marks(positive, mask)), (BLURRED, blurred)) if here)
+    coarse = used_levels(count_levels(positive, mask)) < FEW_LEVELS
+    found = (MARKS, has_white_marks(positive, mask)), (BLURRED, blurred), (COARSE, coarse)
+    return '; '.join(text for text, here in found if here)
