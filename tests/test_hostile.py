@@ -103,8 +103,12 @@ def test_strange_tables(tmp_path_factory, data):
     else: assert all(job.sex in (None, 'F', 'M') and (job.age_months or 0) < 1e6 for job in jobs)
 
 
+@pytest.fixture(scope='module')
+def made(): return bombs()
+
+
 @pytest.mark.parametrize('kind', ['deflated', 'JPEG 2000', 'png', 'zeros', 'header', 'list'])
-def test_bombs(assessor, tmp_path, kind):
+def test_bombs(assessor, made, tmp_path, kind):
     before, start = peak(), time.monotonic()
-    found = look(assessor, tmp_path/'bomb.dcm', bombs()[kind])
+    found = look(assessor, tmp_path/'bomb.dcm', made[kind])
     assert not found.accepted and time.monotonic() - start < 5 and peak() - before < 600

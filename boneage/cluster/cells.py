@@ -58,9 +58,8 @@ def work_on(
 ) -> pd.DataFrame: # its predictions
     "Run a cell as a task."
     torch.set_num_threads(threads)
-    shared = isinstance(hands, Path)
-    canvas = np.load(hands, mmap_mode='r') if shared else hands
-    with at_desk(desk, cell, out, shared) as (folder, report):
+    canvas = np.load(hands, mmap_mode='r') if isinstance(hands, Path) else hands
+    with at_desk(desk, cell, out, shared=isinstance(hands, Path)) as (folder, report):
         return run_cell(cell, canvas, table, folder, start=start, progress=report, **how)
 
 # %% ../../nbs/cluster/02_cells.ipynb #48a0e909
