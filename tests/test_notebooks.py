@@ -2,6 +2,8 @@
 import filecmp
 import importlib.util
 import json
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from nbdev.test import nbdev_test
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
@@ -69,8 +72,27 @@ def differences(a, b, pattern):
     return sorted(n for n in names if not ((a/n).exists() and (b/n).exists() and filecmp.cmp(a/n, b/n, shallow=False)))
 
 
+# a notebook runs in a process of its own, forked from one that has loaded what most of them take seconds to load
+FORKS = multiprocessing.get_context('forkserver')
+FORKS.set_forkserver_preload(['nbdev.test', 'fastai.vision.augment', 'matplotlib.pyplot'])
+
+
+def run_notebook(notebook, log):
+    """As `nbdev-test` runs it; all that it prints goes to a file."""
+    with log.open('w') as file:
+        for stream in (1, 2): os.dup2(file.fileno(), stream)
+    os.chdir(ROOT)
+    nbdev_test(str(notebook))
+
+
 @each_notebook
-def test_runs(notebook): run(nbdev('test'), notebook, cwd=ROOT)
+def test_runs(notebook, tmp_path):
+    process = FORKS.Process(target=run_notebook, args=(notebook, log := tmp_path/'log'))
+    process.start()
+    process.join(540)
+    process.kill()
+    process.join()
+    if process.exitcode: pytest.fail(log.read_text(), pytrace=False)
 
 
 @each_notebook

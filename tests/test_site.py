@@ -35,13 +35,21 @@ CUT = '''() => [...document.querySelectorAll('main *')].filter(each => {
 }).map(each => each.outerHTML.slice(0, 80))'''
 # the rules of axe-core that another width or other colours may break
 OF_LOOKS = ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable', 'target-size']
-# of the words of code that look alike the first stays one, of a table the first rows; a page has thousands
+# of the words of code that look alike the first stays one, of its lines the longest, of a table the first rows
 FEWER = '''() => {
   document.querySelectorAll('tbody > tr:nth-child(n+4)').forEach(row => row.remove())
   const seen = new Set()
   for (const span of document.querySelectorAll('pre span')) {
     const look = `${span.className} in ${span.closest('pre').className} ${!!span.closest('.cell-output')}`
     if (seen.has(look)) span.replaceWith(...span.childNodes); else seen.add(look)
+  }
+  for (const code of document.querySelectorAll('pre')) {
+    code.normalize()
+    const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT)
+    while (texts.nextNode()) {
+      const lines = texts.currentNode.data.split('\\n')
+      texts.currentNode.data = lines.reduce((longest, line) => line.length > longest.length ? line : longest)
+    }
   }
 }'''
 
