@@ -158,6 +158,7 @@ class Child:
     age_from: str = '' # given, PatientBirthDate or PatientAge
     note: str = '' # why the header's age is not used, or that its sex is not
 
+# %% ../nbs/reading/01_child.ipynb #d3e7de52
 def find_child(
     patient: Patient, # of the header
     sex: str | None, # F or M, where it was given

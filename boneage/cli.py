@@ -7,7 +7,7 @@ __all__ = ['app', 'EXTRAS', 'SHIPPED', 'Files', 'Weights', 'Age', 'Level', 'Repo
            'ENDINGS', 'training', 'Run', 'DataSet', 'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'one_line',
            'say', 'complain', 'progress_bar', 'show_version', 'common', 'missing', 'in_plain_words', 'explain',
            'fill_in', 'main', 'check_sex', 'number', 'check_age', 'check_height', 'check_level', 'load_assessor',
-           'check_names', 'check_kept', 'tell', 'write_dicom', 'write_page', 'assess', 'batch', 'follow_child',
+           'check_names', 'check_kept', 'tell', 'write_page', 'write_dicom', 'assess', 'batch', 'follow_child',
            'write_stages', 'preprocess', 'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna',
            'withheld_ids', 'follow', 'on_ray', 'train_masks', 'train_points', 'choose_cells', 'train_age', 'pack',
            'export', 'check_port', 'serve', 'node', 'demo', 'draw']
@@ -27,6 +27,7 @@ app = typer.Typer(help='Bone age from hand radiographs, for research and educati
                   add_completion=False, pretty_exceptions_enable=False,
                   context_settings={'help_option_names': ['-h', '--help']})
 
+# %% ../nbs/clinic/05_command_line.ipynb #949e8f31
 def one_line(text) -> str:
     "Any text in one line that this terminal can show."
     codec = getattr(sys.stdout, 'encoding', None) or 'utf-8'
@@ -80,6 +81,7 @@ def missing(
     if extra is None: return f'{error}; install boneage again'
     return f"this needs {module}: pip install 'boneage[{extra}]', or in a clone pip install '.[{extra}]'"
 
+# %% ../nbs/clinic/05_command_line.ipynb #52dfc0da
 def in_plain_words(
     message: str, # of a usage error
 ) -> str:
@@ -104,6 +106,7 @@ def explain(
 # %% ../nbs/clinic/05_command_line.ipynb #e85014b5
 SHIPPED = Path('shipped')  # what `--start` without a folder stands for
 
+# %% ../nbs/clinic/05_command_line.ipynb #f1968ff7
 def fill_in(
     args: list[str],
 ) -> list[str]:
@@ -142,6 +145,7 @@ def number(text: str) -> float:
     try: return parse_number(text)
     except ValueError: raise typer.BadParameter(f'{text!r} is not a number; give one') from None
 
+# %% ../nbs/clinic/05_command_line.ipynb #63e04a4d
 def check_age(months: float | None) -> float | None:
     "An age as asked for, or a usage error."
     if months is None or 0 <= months < float('inf'): return months
@@ -180,6 +184,7 @@ def check_level(
         try: calibration and calibration(months, level)
         except ValueError as error: raise typer.BadParameter(str(error)) from error
 
+# %% ../nbs/clinic/05_command_line.ipynb #c828f688
 def load_assessor(
     weights: Path | None, # folder; None: the package's own
     level: float = .9, # of intervals
@@ -226,6 +231,15 @@ def tell(
     elif answer.accepted or answer.months_by_sex: say(answer)
     if not (answer.accepted or answer.months_by_sex): complain(answer)
 
+def write_page(
+    cases: list, # of `boneage.clinic.report.Case`
+    path: Path,
+) -> None:
+    "Write the HTML page of some assessments."
+    from boneage.clinic.report import report_page
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report_page(cases), encoding='utf-8')
+
 # %% ../nbs/clinic/05_command_line.ipynb #1aed5aa7
 def write_dicom(
     examined, # `boneage.assessment.Examined`
@@ -246,15 +260,6 @@ def write_dicom(
         complain(f'{answer.file}: {error}')
         return False
     return True
-
-def write_page(
-    cases: list, # of `boneage.clinic.report.Case`
-    path: Path,
-) -> None:
-    "Write the HTML page of some assessments."
-    from boneage.clinic.report import report_page
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report_page(cases), encoding='utf-8')
 
 # %% ../nbs/clinic/05_command_line.ipynb #ae34b3fa
 @app.command(epilog='Example: boneage assess left_hand.png --sex F')
@@ -366,6 +371,7 @@ def write_stages(
                     mirrored=hand.mirrored, doubt=round(hand.doubt, 4))
     (out / f'{file.stem}.json').write_text(json.dumps(geometry) + '\n', encoding='utf-8')
 
+# %% ../nbs/clinic/05_command_line.ipynb #44a2d49a
 @app.command()
 def preprocess(
     files: Files,
@@ -503,6 +509,7 @@ Withheld = Annotated[Path | None, typer.Option(metavar='FILE', help='CSV of ids 
 ScaleName = Annotated[Literal['paper', 'laptop', 'tiny'], typer.Option('--scale', help='Sizes of all networks.')]
 RecipeName = Literal['paper', 'one-cycle', 'second-cycle', 'fine-tune']
 
+# %% ../nbs/clinic/05_command_line.ipynb #f5942cf8
 def withheld_ids(
     csv: Path | None, # has a column id; None: a fixed 1,000 of 12,611, or as large a share
     folder: Path, # a data set
@@ -557,6 +564,7 @@ def train_masks(
     wrong = read_ids(rejected) if rejected else set()
     masks.train_masks(folder, annotations, out, leave_out, wrong, SCALES[scale], follow)
 
+# %% ../nbs/clinic/05_command_line.ipynb #2a9a0734
 @training.command('points')
 def train_points(
     folder: DataSet,

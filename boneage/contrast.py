@@ -33,6 +33,7 @@ def used_levels(
     shares = counts[counts > 0] / counts.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
+# %% ../nbs/reading/05_contrast.ipynb #684962e1
 def check_levels(
     pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
     mask: np.ndarray, # the hand, (height, width), bool

@@ -149,6 +149,7 @@ def blank_stripe(
         if compare_rows(around)[0][0] > FITTING: return True
     return False
 
+# %% ../nbs/reading/07_points.ipynb #31ccdf4f
 def is_torn(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`

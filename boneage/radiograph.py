@@ -143,6 +143,7 @@ def _largest_page(image: 'PIL.Image.Image') -> int: # how many there are
     image.seek(areas.index(max(areas)))
     return len(areas)
 
+# %% ../nbs/reading/02_radiograph.ipynb #817897ab
 def _check_tail(image: 'PIL.TiffImagePlugin.TiffImageFile', data: bytes) -> None:
     "Raise `EOFError` for a TIFF of one page whose header stands first and whose pixels do not go to the end."
     tags = ((273, 324), (279, 325)) # where strips or tiles begin, how long they are; old files lack the second
@@ -257,7 +258,6 @@ def _inflate(data: bytes) -> bytes:
 # %% ../nbs/reading/02_radiograph.ipynb #eed16c4a
 NO_FRAME = (0xc4, 0xc8, 0xcc)  # markers of JPEG between 0xc0 and 0xcf that begin no frame
 
-# %% ../nbs/reading/02_radiograph.ipynb #d62e5e3c
 def _stream_size(data: bytes) -> tuple[int, int] | None: # width, height; None where it does not say
     "The size of a JPEG, JPEG-LS or JPEG 2000 picture, by its first bytes."
     if (at := data.find(b'\xff\x4f\xff\x51', 0, 256)) >= 0:
@@ -288,6 +288,7 @@ def _check_runs(ds: 'pydicom.Dataset', stream: bytes) -> None:
     longest = max(_run_lengths(stream[start:end]) for start, end in zip(starts, starts[1:]))
     if longest > ds.Rows * ds.Columns + 1: raise ValueError('its run lengths are longer than its rows') # 1: padding
 
+# %% ../nbs/reading/02_radiograph.ipynb #ced2e430
 def _check_jpeg_ls(stream: bytes) -> None:
     "Raise `ValueError` for a lossless JPEG-LS whose picture would take another length: what it holds is no picture."
     import jpeg_ls
@@ -417,6 +418,7 @@ def _equal_planes(
     stored = pixel_array(ds, index=frame, raw=True)
     return stored if (stored == stored[..., :1]).all() else rgb
 
+# %% ../nbs/reading/02_radiograph.ipynb #7975a464
 def _decode_dicom(
     ds: 'pydicom.Dataset',
     frame: int,
@@ -609,6 +611,7 @@ def _doubts(
     blocks = coarse > COARSE or _blockiness(px) > BLOCKY
     return [text for text, here in ((BLOCKS, blocks), (MARKS, coloured > MARKED)) if here]
 
+# %% ../nbs/reading/02_radiograph.ipynb #ff6858d0
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
     width: float | None = None,  # original width, px, where the file may be squashed
@@ -619,8 +622,7 @@ def read_radiograph(
     "Read a radiograph in the aspect that it was taken with, or raise a `PictureError`."
     data = _read_bytes(Path(path))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+        with warnings.catch_warnings(action='ignore'):
             px, coloured, (high, wide), header = _parse(data, frame, anyway)
             _check_picture(px)
             notes = _doubts(data, header, px := _plain_numbers(px), coloured)

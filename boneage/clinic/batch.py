@@ -81,6 +81,7 @@ def spelt(name: str) -> str:
     "The letters and digits of a column's name, in lower case."
     return ''.join(filter(str.isalnum, name.casefold()))
 
+# %% ../../nbs/clinic/01_batch.ipynb #382edc48
 COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {  # name -> what it is of a `Job`, how a cell is read
     **dict.fromkeys(('file', 'filename', 'path', 'image', 'picture', 'radiograph'), ('file', str)),
     **dict.fromkeys(('sex', 'gender', 'patientsex'), ('sex', read_sex)), 'male': ('sex', read_male),
@@ -89,6 +90,7 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {  # name -> what it is o
     **dict.fromkeys(('date', 'studydate', 'exposuredate', 'dateofexposure'), ('date of exposure', parse_date))}
 DATES = {'birth date', 'date of exposure'} # of no use without one another
 
+# %% ../../nbs/clinic/01_batch.ipynb #b47dd801
 def things_of(names: list[str]) -> list[str | None]:
     "What each column of a header is; None where it is not understood, or a date without the other."
     things: list[str | None] = [COLUMNS[spelt(name)][0] if spelt(name) in COLUMNS else None for name in names]
@@ -206,6 +208,7 @@ def jobs_of(
         except ValueError as error: raise BatchError(f'{table}, line {line}: {error}') from error
     return jobs
 
+# %% ../../nbs/clinic/01_batch.ipynb #6d0273c6
 def read_jobs(
     path: Path, # CSV
     warn: Callable[[str], None] = warnings.warn, # as of `jobs_of`
@@ -302,6 +305,7 @@ def _number(text: str | None) -> float | str | None:
     try: return float(text) if text else None
     except ValueError: return text
 
+# %% ../../nbs/clinic/01_batch.ipynb #3e95ce3f
 def of_child(
     row: dict, # of the table
     job: Job, # of the same file

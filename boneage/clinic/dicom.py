@@ -69,6 +69,7 @@ def _code(value: str, meaning: str, scheme: str = '99BONEAGE') -> sr.CodedConcep
     "A coded concept, by default of this project's own scheme."
     return sr.CodedConcept(value, scheme, meaning)
 
+# %% ../../nbs/clinic/03_dicom.ipynb #5129f226
 _BONE_AGE, _METHOD = _code('85151-9', 'XR Bone age', 'LN'), _code('GREULICH_PYLE', 'Greulich and Pyle')
 _SCHEME = Dataset() # what the scheme of our own codes is
 _SCHEME.CodingSchemeDesignator, _SCHEME.CodingSchemeName = '99BONEAGE', 'codes of the program boneage'
@@ -117,6 +118,7 @@ def _verdict(found: Assessment) -> list[sr.QualitativeEvaluation]:
     why = _code('SEX_UNKNOWN', 'Sex not known') if found.months_by_sex else _code('REFUSED', 'Not assessed')
     return [sr.QualitativeEvaluation(_code('OUTCOME', 'Outcome of the assessment'), why)]
 
+# %% ../../nbs/clinic/03_dicom.ipynb #cc746069
 def _remarks(found: Assessment) -> list[sr.TextContentItem]:
     "Why there is no age, and what may be wrong with one, in words."
     relation = sr.RelationshipTypeValues.CONTAINS

@@ -8,9 +8,9 @@ __all__ = ['TABLES', 'RULES', 'HANDSHAKE', 'RADIOGRAPHS', 'HEADER', 'log', 'COUN
            'UNFIT', 'PLAIN', 'FULL_DISK', 'Here', 'Archive', 'Wanted', 'Status', 'Tls', 'Config', 'ConfigError',
            'read_config', 'tls_context', 'unwanted', 'read_head', 'Node', 'fault_of', 'turn_away', 'receive',
            'readable_syntaxes', 'storage_provider', 'limit_object', 'listen', 'stored_header', 'write_results',
-           'read_one', 'examine', 'end', 'ArchiveAway', 'ArchiveRefuses', 'storage_user', 'send', 'send_one',
-           'is_given_up', 'put_off', 'work_once', 'try_again', 'work', 'metrics', 'ended_badly', 'answer',
-           'status_server', 'NodeError', 'set_up_log', 'listening', 'running', 'run_node']
+           'read_one', 'examine', 'end', 'ArchiveAway', 'ArchiveRefuses', 'storage_user', 'is_given_up', 'send',
+           'send_one', 'put_off', 'work_once', 'try_again', 'work', 'metrics', 'ended_badly', 'answer', 'status_server',
+           'NodeError', 'set_up_log', 'listening', 'running', 'run_node']
 
 # %% ../../nbs/clinic/09_node.ipynb #e1243c5f
 import json, logging, signal, sqlite3, ssl, threading, time, tomllib, warnings, zlib
@@ -57,6 +57,7 @@ class Archive:
     port: int
     give_up_hours: int = 72 # after a radiograph came, and five tries at least
 
+# %% ../../nbs/clinic/09_node.ipynb #5bddd50e
 @dataclass(frozen=True)
 class Wanted:
     "The table `[filter]`: which radiographs are read."
@@ -106,6 +107,7 @@ def _is_list(value: Any) -> bool:
     "Whether something is a list of texts that say something."
     return isinstance(value, list) and all(isinstance(each, str) and each.strip() for each in value)
 
+# %% ../../nbs/clinic/09_node.ipynb #b2b013cd
 def _is_text(value: Any) -> bool: return isinstance(value, str) and value.isprintable() and bool(value.strip())
 
 _TITLE, _LIST = (_is_title, 'an AE title, 1 to 16 plain characters'), (_is_list, 'a list of texts')
@@ -212,6 +214,7 @@ def unwanted(
 HEADER = 2**20 # bytes
 _PIXELS = 0x7fe00000 # the group of pixels
 
+# %% ../../nbs/clinic/09_node.ipynb #5a478373
 def read_head(
     data: bytes, # an encoded data set, without file meta information
     syntax: UID, # its transfer syntax
@@ -265,6 +268,7 @@ def fault_of(
     if isinstance(error, OSError): return f'the disk: {error.strerror or "it does not answer"}'
     return f'an error of the program, {type(error).__name__}'
 
+# %% ../../nbs/clinic/09_node.ipynb #008faff5
 def turn_away(node: Node, status: int, why: str) -> Dataset:
     "Say that a radiograph is not stored, to the caller and in the log."
     node.tally('not_stored')
@@ -300,6 +304,7 @@ OTHERS = [SecondaryCaptureImageStorage, ComprehensiveSRStorage] # left out, unle
 MOST_BYTES = 256 * 2**20 # of an object
 MOST_CALLERS, PATIENCE = 4, 120 # associations; seconds
 
+# %% ../../nbs/clinic/09_node.ipynb #0daf994e
 def readable_syntaxes() -> list[UID]:
     "The transfer syntaxes that this installation can read."
     def can(syntax: UID) -> bool:
@@ -307,6 +312,7 @@ def readable_syntaxes() -> list[UID]:
         except NotImplementedError: return False
     return [syntax for syntax in AllTransferSyntaxes if can(syntax)]
 
+# %% ../../nbs/clinic/09_node.ipynb #7221d341
 def storage_provider(config: Config) -> AE:
     "The application entity that answers C-ECHO and C-STORE."
     ae = AE(config.node.ae_title)
@@ -386,6 +392,7 @@ def read_one(
     except PictureError as error: state, reason = 'refused', UNFIT if error.__cause__ else str(error)
     end(node, job, state, reason)
 
+# %% ../../nbs/clinic/09_node.ipynb #157b41e2
 def examine(node: Node, job: Job) -> tuple[str, str]: # the state that it comes to; why it was refused
     "Read a radiograph; results that are to be sent are written."
     job.radiograph.read_bytes() # a disk that does not give it raises here, and the radiograph is not refused for it
@@ -414,6 +421,11 @@ def storage_user(config: Config, results: Iterable[Dataset]) -> AE:
     for result in results: ae.add_requested_context(result.SOPClassUID, PLAIN)
     return ae
 
+def is_given_up(node: Node, job: Job) -> bool:
+    "Whether a radiograph has waited for as long as it may, and was tried often enough."
+    return job.tries + 1 >= TRIES and time.time() - job.received > 3600 * node.config.archive.give_up_hours
+
+# %% ../../nbs/clinic/09_node.ipynb #8eb075e0
 def send(
     files: list[Path], # results
     config: Config,
@@ -440,9 +452,7 @@ def send_one(
     job: Job, # that is read; its reason is that of its refusal
 ) -> None:
     "Send the results of a radiograph, or put them off."
-    if not job.results: # somebody has removed them
-        move(node.queue, job, 'waiting')
-        return
+    if not job.results: move(node.queue, job, 'waiting'); return # somebody has removed them
     begin(node.queue, job)
     try: send(job.results, node.config, node.tls)
     except (ArchiveAway, ArchiveRefuses) as error: put_off(node, job, error)
@@ -450,10 +460,6 @@ def send_one(
         node.failures, node.sends_from = 0, 0
         node.tally('sent', len(job.results))
         end(node, job, 'refused' if job.reason else 'done', job.reason)
-
-def is_given_up(node: Node, job: Job) -> bool:
-    "Whether a radiograph has waited for as long as it may, and was tried often enough."
-    return job.tries + 1 >= TRIES and time.time() - job.received > 3600 * node.config.archive.give_up_hours
 
 def put_off(node: Node, job: Job, error: ArchiveAway | ArchiveRefuses) -> None:
     "Try again later to send results, or give up."
@@ -469,6 +475,7 @@ def put_off(node: Node, job: Job, error: ArchiveAway | ArchiveRefuses) -> None:
 # %% ../../nbs/clinic/09_node.ipynb #c3d5e31f
 FULL_DISK = 60 # seconds until what the disk did not take is tried again
 
+# %% ../../nbs/clinic/09_node.ipynb #4e656021
 def work_once(
     node: Node,
 ) -> bool: # whether there was something to do
@@ -480,6 +487,7 @@ def work_once(
     except Exception as error: try_again(node, job, error)
     return True
 
+# %% ../../nbs/clinic/09_node.ipynb #3126d204
 def try_again(node: Node, job: Job, error: Exception) -> None:
     "Put a job off after an error that nobody foresaw, or give it up."
     disk, why = isinstance(error, (OSError, sqlite3.Error)), fault_of(error)
@@ -511,6 +519,7 @@ def metrics(
     lines.append(f'boneage_archive_away {int(node.failures > 0)}')
     return '\n'.join(lines + [f'boneage_{name}_total {n}' for name, n in node.counts.items()]) + '\n'
 
+# %% ../../nbs/clinic/09_node.ipynb #5606f75c
 def ended_badly(
     node: Node,
 ) -> list[dict]: # n, uid, state, reason; the last first
@@ -531,6 +540,7 @@ def answer(
     if not node.worker.is_alive(): return 503, 'text/plain', 'no radiograph is read: start the node again\n'
     return 200, 'text/plain', 'ok\n'
 
+# %% ../../nbs/clinic/09_node.ipynb #a9630522
 def status_server(
     node: Node,
 ) -> ThreadingHTTPServer:
@@ -561,7 +571,6 @@ def set_up_log() -> None:
     log.addHandler(shown)
     log.setLevel(logging.INFO)
 
-# %% ../../nbs/clinic/09_node.ipynb #021ae245
 @contextmanager
 def listening(where: str, address: Here | Status) -> Iterator[None]:
     "Turn an address that cannot be listened to into a `NodeError`."
@@ -570,6 +579,7 @@ def listening(where: str, address: Here | Status) -> Iterator[None]:
         raise NodeError(f'{where}: {address.host}, port {address.port} cannot be listened to ({error.strerror}); '
                         'name another one') from error
 
+# %% ../../nbs/clinic/09_node.ipynb #4ccb2a35
 @contextmanager
 def running(
     config: Config,

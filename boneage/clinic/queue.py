@@ -215,6 +215,7 @@ def count(
     "How many radiographs are in each state; of a radiograph that came again, the last counts."
     return dict.fromkeys(STATES, 0) | dict(queue.do('SELECT state, COUNT(*) FROM jobs GROUP BY state'))
 
+# %% ../../nbs/clinic/08_queue.ipynb #dac0827a
 def oldest(
     queue: Queue,
 ) -> float: # seconds; 0: nothing waits

@@ -68,6 +68,7 @@ def draw_regions(
 # %% ../../nbs/clinic/02_report.ipynb #0fd4f639
 _OLDER, _YOUNGER = (235, 60, 40), (60, 120, 255) # RGB
 
+# %% ../../nbs/clinic/02_report.ipynb #759e93f1
 def tint(
     grey: np.ndarray, # (height, width), uint8
     months: np.ndarray, # (height, width), that each place adds
@@ -157,13 +158,6 @@ def _jpeg(picture: np.ndarray) -> str: # data URI
     return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
 
 # %% ../../nbs/clinic/02_report.ipynb #0b0745ba
-def _healthy(found: Assessment) -> tuple[float, float] | None: # low, high; months
-    "The bone ages of healthy children of that age, two standard deviations on either side; None without a reference."
-    if found.age_months is None: return None
-    try: deviation = standard_deviation(found.age_months, found.sex)
-    except ValueError: return None
-    return max(found.age_months - 2 * deviation, 0), min(found.age_months + 2 * deviation, OLDEST)
-
 _SCALE = '''
 {% macro at(months) %}{{ (10 + months * 340 / 240)|round(1) }}{% endmacro %}
 {% macro bar(ends, y, height, colour) %}
@@ -189,6 +183,13 @@ Letters: what each region says alone.{% if found.age_months is not none %} Trian
 '''
 
 # %% ../../nbs/clinic/02_report.ipynb #1af48403
+def _healthy(found: Assessment) -> tuple[float, float] | None: # low, high; months
+    "The bone ages of healthy children of that age, two standard deviations on either side; None without a reference."
+    if found.age_months is None: return None
+    try: deviation = standard_deviation(found.age_months, found.sex)
+    except ValueError: return None
+    return max(found.age_months - 2 * deviation, 0), min(found.age_months + 2 * deviation, OLDEST)
+
 def _environment(templates: dict[str, str]) -> Environment:
     "Templates by name, with what they call; everything that comes from outside is escaped."
     environment = Environment(loader=DictLoader(templates), autoescape=True, trim_blocks=True)
@@ -280,6 +281,7 @@ def report_part(
     said = dict(day=day or date.today(), version=boneage.__version__)
     return _environment(_TEMPLATES).get_template('cases').render(said, cases=list(cases))
 
+# %% ../../nbs/clinic/02_report.ipynb #e6f76506
 def whole_page(
     *parts: str, # HTML, as of `report_part`
 ) -> str: # HTML
@@ -287,6 +289,7 @@ def whole_page(
     said = dict(part_style=PART_STYLE, terms=boneage.TERMS)
     return _environment(_TEMPLATES).get_template('page').render(said, parts=parts)
 
+# %% ../../nbs/clinic/02_report.ipynb #f1f736ca
 def report_page(
     cases: Iterable[Case], # at least one
     day: date | None = None, # None: today

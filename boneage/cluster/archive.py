@@ -119,6 +119,7 @@ class Worker:
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]: # a job and its answer, each as JSON
         return dict(row=[json.dumps(self.answer(from_json(job))) for job in block['job']])
 
+# %% ../../nbs/cluster/03_archive.ipynb #6e407a4f
 def as_json(job: Job) -> str:
     "What a worker is told of a radiograph."
     return json.dumps(dict(file=str(job.file), sex=job.sex, age_months=job.age_months))
@@ -190,6 +191,7 @@ def in_lots(items: Iterable, most: int) -> Iterator[list]:
     rest = iter(items)
     while some := [*islice(rest, most)]: yield some
 
+# %% ../../nbs/cluster/03_archive.ipynb #3a008c5a
 def count(
     found: Iterable,
     before: int, # how many there were
@@ -217,6 +219,7 @@ def from_answer(text: str) -> Assessment:
     if 'error' in said: raise BatchError(said['error'])
     return Assessment(**said)
 
+# %% ../../nbs/cluster/03_archive.ipynb #e9277f51
 def read_all(
     jobs: list[Job],
     weights: Path | None, # folder; None: the package's own
@@ -246,6 +249,7 @@ def check_model(
         if each.model == model: yield each; continue
         raise ClusterError(f'a worker reads with {each.model}, this machine with {model}; install the same everywhere')
 
+# %% ../../nbs/cluster/03_archive.ipynb #a90cb0a0
 def assess_archive(
     jobs: list[Job],
     table: str | Path, # CSV to write, beside it a Parquet file, and a folder of parts to go on with
@@ -266,8 +270,7 @@ def assess_archive(
         folder.mkdir(exist_ok=True)
         with workers(address):
             found = check_model(read_all(todo, weights, level, size or int(ray.cluster_resources()['CPU'])), model)
-            told = count(found, len(jobs) - len(todo), len(jobs), progress)
-            for n, some in enumerate(in_lots(told, PART), n):
+            for n, some in enumerate(in_lots(count(found, len(jobs) - len(todo), len(jobs), progress), PART), n):
                 write_part(folder, n, some)
                 refused += sum(not each.accepted for each in some)
         bind(folder, table)

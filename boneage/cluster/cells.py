@@ -92,6 +92,7 @@ def gather(
 # %% ../../nbs/cluster/02_cells.ipynb #645f57c2
 RETRIES = 3 # of a cell whose worker died
 
+# %% ../../nbs/cluster/02_cells.ipynb #6a07240a
 def share_hands(
     canvas: np.ndarray, # memory-mapped or not
     out: Path, # folder of the cells

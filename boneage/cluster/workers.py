@@ -34,6 +34,7 @@ def check_answers(
         raise ClusterError(f'no Ray at {address} ({error}); begin a cluster with ray start --head, or leave the '
                            'address out') from error
 
+# %% ../../nbs/cluster/01_workers.ipynb #dac0d483
 def join(
     address: str, # of a cluster, or `LOCAL`
     **more: Any, # of `ray.init`
@@ -84,6 +85,7 @@ def nodes() -> list[dict[str, Any]]:
     "The nodes that work, as Ray describes them."
     return [node for node in ray.nodes() if node['Alive'] and node['Resources'].get('CPU')]
 
+# %% ../../nbs/cluster/01_workers.ipynb #bd7af300
 def check_room(
     cpus: float, # of one task
     gpus: float, # likewise; .5: two tasks share one
@@ -100,6 +102,7 @@ def on_node(node: str) -> NodeAffinitySchedulingStrategy:
     "Where a task is to run."
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
+# %% ../../nbs/cluster/01_workers.ipynb #6e69770b
 def ask_nodes(
     question: Callable, # a function
     *args: Any, # its arguments

@@ -105,6 +105,7 @@ def resting_digits(
 SPREAD, THUMB_TURN = (-.08, .16), (-.2, .28)  # radians, the least and the most
 TURN_SD = .025  # radians, of one finger
 
+# %% ../../nbs/drawn/02_anatomy.ipynb #6f8db164
 def spread_digits(
     rng: np.random.Generator,
 ) -> dict[int, Digit]:
@@ -196,6 +197,7 @@ def oval(
 SESAMOID = np.array([.015, .010])  # half axes when full-grown, hand lengths
 SESAMOID_ASIDE, SESAMOID_BELOW = .052, .026  # from the joint across and down the first metacarpal, hand lengths
 
+# %% ../../nbs/drawn/02_anatomy.ipynb #874a2f37
 def sesamoid(
     joints: np.ndarray,  # (n, 2), the thumb's
     t: float,  # maturity
@@ -269,6 +271,7 @@ def finger(
 THENAR = (-.2, .4, 1), np.array([.05, .085, .075])  # the ball of the thumb: shares of its metacarpal, half widths there
 WEB = .86  # how far the web between thumb and index reaches, as a share of the way to the middle of their knuckles
 
+# %% ../../nbs/drawn/02_anatomy.ipynb #8a3903a9
 def thumb_web(
     thumb: np.ndarray,  # (n, 2), joints
     index: np.ndarray,  # (n, 2), joints

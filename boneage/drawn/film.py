@@ -255,6 +255,7 @@ def transmit(
 # %% ../../nbs/drawn/03_film.ipynb #e00854da
 BURNT_OUT = 1.2  # where a film saturates, share of `SPAN`
 
+# %% ../../nbs/drawn/03_film.ipynb #c56cd78a
 def expose(
     density: np.ndarray,  # float, (height, width), absorbance / `SPAN`
     e: Exposure,
