@@ -48,7 +48,8 @@ FEWER = '''() => {
     const texts = document.createTreeWalker(code, NodeFilter.SHOW_TEXT)
     while (texts.nextNode()) {
       const lines = texts.currentNode.data.split('\\n')
-      texts.currentNode.data = lines.reduce((longest, line) => line.length > longest.length ? line : longest)
+      const longest = lines.slice(1, -1).reduce((one, other) => other.length > one.length ? other : one, '')
+      if (lines.length > 3) texts.currentNode.data = [lines[0], longest, lines.at(-1)].join('\\n')
     }
   }
 }'''
