@@ -16,7 +16,7 @@ import numpy as np
 from .child import OLDEST, SEX_NAMES, SEXES, Refusal, find_child, in_years, parse_sex
 from .ensemble import load_ensemble
 from .hand import Registered, Registrar
-from .interval import Calibration, load_calibration
+from .interval import Calibration, consensus_interval, load_calibration
 from .networks import Weights, open_weights
 from .radiograph import PictureError, Radiograph, read_radiograph
 from .reference import compare, predict_height
@@ -47,22 +47,17 @@ class Assessment:
     adult_height: str = '' # the same in words, or why there is none
     note: str = '' # what in the header contradicts itself or what was given, what may be wrong and cannot be seen
 
-    def as_dict(self) -> dict:
-        "Its fields, ready for JSON."
-        return asdict(self)
-
-    def __str__(self) -> str:
-        if self.months_by_sex: return f'{self.file}: {"; ".join(filter(None, (self.reason, self.note)))}'
-        if self.bone_age_months is None: return f'{self.file}: not assessed: {self.reason}'
-        return f'{self.file}: {"; ".join(_phrases(self, self.bone_age_months))}'
+    def __str__(self) -> str: return f'{self.file}: {_in_words(self)}'
 
 # %% ../nbs/reading/16_assessment.ipynb #af9e9af4
 def _source(where: str) -> str:
     "Who said it, where it was not the caller."
     return f' ({where})' * (where not in ('', 'given'))
 
-def _phrases(found: Assessment, months: float) -> list[str]:
-    "An accepted assessment of so many months in words."
+def _in_words(found: Assessment) -> str:
+    "An assessment in one line, without its file."
+    if found.months_by_sex: return '; '.join(filter(None, (found.reason, found.note)))
+    if (months := found.bone_age_months) is None: return f'not assessed: {found.reason}'
     phrases = [f'{months} months ({in_years(months)}), {SEX_NAMES[found.sex]}{_source(found.sex_from)}']
     if found.interval_months and found.level:
         low, high = found.interval_months
@@ -76,7 +71,7 @@ def _phrases(found: Assessment, months: float) -> list[str]:
         word = found.maturity if score is None else f'{score:+} standard deviations: {found.maturity}'
         beside = f'{found.difference_months:+} months beside the age of {found.age_months:g}{_source(found.age_from)}'
         phrases.append(', '.join(filter(None, (beside, word))))
-    return phrases + [found.adult_height] * bool(found.adult_height)
+    return '; '.join(phrases + [found.adult_height] * bool(found.adult_height))
 
 # %% ../nbs/reading/16_assessment.ipynb #27175b11
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def with_intervals(
     "How far a bone age may be off; raises `ValueError` for a level that the calibration cannot promise."
     if calibration is None: return found
     return replace(found, interval_months=calibration(months, level),
-                   consensus_months=calibration.consensus(months, level), level=level)
+                   consensus_months=consensus_interval(calibration, months, level), level=level)
 
 # %% ../nbs/reading/16_assessment.ipynb #39e19eff
 FAR = 6 # standard deviations between bone age and age from which on the age is doubted
@@ -137,6 +132,48 @@ def conclude(
     except ValueError as error: return replace(found, adult_height=str(error))
     return replace(found, adult_height_cm=adult.cm, adult_height=str(adult))
 
+# %% ../nbs/reading/16_assessment.ipynb #b74a2afb
+def _unread(file: str | Path, sex: str | None, model: str) -> Assessment:
+    "The assessment of a radiograph before it is read."
+    sex = parse_sex(sex) if sex is not None else ''
+    return Assessment(str(file), sex, False, '', None, None, model, sex_from='given' if sex else '')
+
+def _noted(examined: Examined) -> Assessment:
+    "What was found, with the notes of the child, the radiograph and the hand."
+    notes = (each.note for each in (examined.found, examined.radiograph, examined.hand) if each)
+    return replace(examined.found, note='; '.join(filter(None, notes)))
+
+def _refused(examined: Examined, refusal: Refusal) -> Examined:
+    "The end of a radiograph that was refused."
+    return replace(examined, found=replace(_noted(examined), reason=str(refusal)), hand=None)
+
+# %% ../nbs/reading/16_assessment.ipynb #4b1349a8
+def _answered(
+    examined: Examined, # with its registered hand
+    ages: dict[str, float], # bone age in months by sex; of both where nobody says the sex
+    calibration: Calibration | None,
+    level: float, # of the intervals
+    height_cm: float | None, # of the child
+) -> Examined:
+    "The end of a radiograph that was read; raises `ValueError` as `with_intervals` does."
+    found, hand = _noted(examined), examined.hand
+    if not found.sex or not hand: return replace(examined, found=of_unknown_sex(found, ages))
+    months = ages[found.sex]
+    found = replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored)
+    return replace(examined, found=conclude(with_intervals(found, months, calibration, level), height_cm))
+
+# %% ../nbs/reading/16_assessment.ipynb #63603b73
+def _registrar(weights: Weights, threads: int | None) -> Registrar:
+    "What registers hands with the networks of a folder."
+    mask_net, point_net = (weights.network(weights.manifest[stage], threads) for stage in ('mask', 'points'))
+    height, width = weights.manifest['canvas']
+    return Registrar(mask_net, point_net, (height, width))
+
+def _too_much(error: Exception) -> PictureError:
+    "What is said of a picture that OpenCV or the memory gave up on."
+    why = ' '.join(str(error).split())[:120]
+    return PictureError(f'the picture cannot be processed ({why}); try a smaller one')
+
 # %% ../nbs/reading/16_assessment.ipynb #4e5ce698
 class Reader:
     "The trained networks of a folder, loaded once: from pixels to the registered hand, from a hand to months."
@@ -145,22 +182,17 @@ class Reader:
         threads: int | None = None, # that one radiograph may use; 1 where several are read at once; None: all cores
     ):
         of = open_weights(weights)
-        space, (height, width) = of.manifest['hand_space'], of.manifest['canvas']
-        mask_net, point_net = (of.network(of.manifest[stage], threads) for stage in ('mask', 'points'))
-        self.registrar = Registrar(mask_net, point_net, (height, width))
+        space = of.manifest['hand_space']
+        self.registrar = _registrar(of, threads)
         self.space = load_hand_space(of.file(space['file']), space['limit'])
         self.ensemble = load_ensemble(of, threads)
         self.calibration = load_calibration(of)
         self.model = model_name(of)
 
-    def register(self,
-        pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
-    ) -> Registered:
-        "The registered hand; raises `PictureError` where the picture is refused."
+    def register(self, pixels: np.ndarray) -> Registered: # of (height, width), uint8 or uint16
+        "The registered hand of a radiograph; raises `PictureError` where the picture is refused."
         try: hand = self.registrar(pixels)
-        except (cv2.error, MemoryError) as error:
-            why = ' '.join(str(error).split())[:120]
-            raise PictureError(f'the picture cannot be processed ({why}); try a smaller one') from error
+        except (cv2.error, MemoryError) as error: raise _too_much(error) from error
         self.space.check(hand.canvas)
         return hand
 
@@ -168,18 +200,13 @@ class Reader:
         "The bone age of a registered hand of a sex, F or M; raises `PictureError` where its regions disagree."
         return round(float(np.clip(self.ensemble(hand.canvas, sex), 0, OLDEST)), 1)
 
-    def read_both(self, hand: Registered) -> dict[str, float]: # months by sex
-        "The bone age of a registered hand as a girl's and as a boy's."
-        return {sex: self.read_bone_age(hand, sex) for sex in SEXES}
-
 # %% ../nbs/reading/16_assessment.ipynb #6eb81c1e
 class Assessor(Reader):
     "The whole way from a file to its assessment, with the networks of a `Reader`."
     def examine(self,
         file: str | Path, # PNG, JPEG, TIFF, BMP or DICOM
         sex: str | None = None, # F or M, anything else raises `ValueError`; None: what the DICOM header says
-        width: float | None = None, # original width, px, where the file may be squashed
-        height: float | None = None, # original height, px
+        width: float | None = None, height: float | None = None, # original size, px, where the file may be squashed
         age_months: float | None = None, # the child's own age, to compare with; None: what the DICOM header says
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
         frame: int | None = None, # of a DICOM file of several, counted from 1
@@ -187,21 +214,14 @@ class Assessor(Reader):
         height_cm: float | None = None, # of the child, for the adult height to expect
     ) -> Examined:
         "Assess one radiograph and keep what it was made from; a refused one gives a reason, never an error."
-        sex = parse_sex(sex) if sex is not None else None
-        found, radiograph = Assessment(str(file), sex or '', False, '', None, None, self.model), None
-        if not sex: found = replace(found, sex_from='')
+        found, radiograph, hand = _unread(file, sex, self.model), None, None
         try:
             radiograph = read_radiograph(file, width, height, frame, anyway)
-            found = replace(found, **asdict(find_child(radiograph.patient, sex, age_months, anyway)))
-            found = replace(found, note='; '.join(filter(None, (found.note, radiograph.note))))
+            found = replace(found, **asdict(find_child(radiograph.patient, found.sex or None, age_months, anyway)))
             hand = self.register(radiograph.pixels)
-            found = replace(found, note='; '.join(filter(None, (found.note, hand.note))))
-            if not found.sex: return Examined(of_unknown_sex(found, self.read_both(hand)), radiograph, hand)
-            months = self.read_bone_age(hand, found.sex)
-        except Refusal as refusal: return Examined(replace(found, reason=str(refusal)), radiograph)
-        found = replace(found, accepted=True, bone_age_months=months, mirrored=hand.mirrored)
-        found = with_intervals(found, months, self.calibration, level)
-        return Examined(conclude(found, height_cm), radiograph, hand)
+            ages = {each: self.read_bone_age(hand, each) for each in found.sex or SEXES}
+        except Refusal as refusal: return _refused(Examined(found, radiograph, hand), refusal)
+        return _answered(Examined(found, radiograph, hand), ages, self.calibration, level, height_cm)
 
     def assess(self, file: str | Path, *how: Any, **more: Any) -> Assessment:
         "The assessment alone of one radiograph: as `examine`, whose arguments these are."

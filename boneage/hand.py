@@ -52,11 +52,7 @@ def check_alone(
 # %% ../nbs/reading/09_hand.ipynb #2218ad21
 class Registrar:
     "From pixels to the registered hand: the U-Net, the key-point network, and the stages between them."
-    def __init__(self,
-        mask_net: Network, # a trained U-Net
-        point_net: Network, # a trained key-point network
-        canvas: tuple[int, int], # (height, width) to register to, px
-    ):
+    def __init__(self, mask_net: Network, point_net: Network, canvas: tuple[int, int]): # (height, width), px
         self.mask_net, self.point_net, self.canvas = mask_net, point_net, canvas
 
     @classmethod
@@ -69,9 +65,7 @@ class Registrar:
         mask_net, point_net = (Network(Path(folder) / f'{name}.onnx', threads) for name in ('mask', 'points'))
         return cls(mask_net, point_net, canvas)
 
-    def __call__(self,
-        pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
-    ) -> Registered:
+    def __call__(self, pixels: np.ndarray) -> Registered: # of pixels (height, width), uint8 or uint16
         "Register a radiograph; raises `PictureError` at the first question whose answer is no."
         positive, mask, rest = find_hand(self.mask_net, pixels)
         hand = show_bones(positive, mask)

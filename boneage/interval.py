@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'READER_SCATTER', 'READER_SHAPE', 'half_width', 'Calibration', 'write_calibration', 'read_calibration',
-           'load_calibration']
+           'load_calibration', 'consensus_factor', 'consensus_interval']
 
 # %% ../nbs/reading/13_interval.ipynb #6f7608d6
 import json
@@ -29,8 +29,6 @@ def half_width(
 
 # %% ../nbs/reading/13_interval.ipynb #6e31954b
 BANDS = (72, 144) # months, between the bands of predicted age
-READER_SCATTER = 4.8 # months by which one reader differs from the mean of all, on average: the smallest published
-READER_SHAPE = (2 / np.pi)**.5 # mean absolute difference over standard deviation, of a normal distribution
 
 def _around(months: float, half: float) -> tuple[float, float]:
     "An interval of a half width, within what bone ages there are."
@@ -59,18 +57,6 @@ class Calibration:
         "The interval for one more reading; raises `ValueError` as `half` does."
         return _around(months, self.half(months, level))
 
-    @property
-    def share(self) -> float: # 0 to 1
-        "What is left of a width where the label is the mean of many readers; 0 where the readers alone explain it all."
-        return float(np.sqrt(max(0, 1 - (READER_SCATTER / READER_SHAPE)**2 / np.mean(np.square(self.error)))))
-
-    def consensus(self,
-        months: float, # a predicted age
-        level: float = .9, # share of new radiographs to hold
-    ) -> tuple[float, float] | None: # low, high; months, to a tenth; None where the errors are as small as a reader's
-        "The interval for the mean of many readers; raises `ValueError` as `half` does."
-        return _around(months, self.half(months, level) * self.share) if self.share else None
-
 # %% ../nbs/reading/13_interval.ipynb #dcd03a9f
 def write_calibration(calibration: Calibration, path: str | Path) -> None:
     "Write the errors as JSON."
@@ -92,3 +78,21 @@ def load_calibration(
     if not (file := weights.folder / 'calibration.json').is_file(): return None
     if (found := read_calibration(file)).reader == weights.digest: return found
     raise WeightsError(f'{file}: is of other weights; make it again with boneage calibrate, or delete it')
+
+# %% ../nbs/reading/13_interval.ipynb #d62f1ea2
+READER_SCATTER = 4.8 # months by which one reader differs from the mean of all, on average: the smallest published
+READER_SHAPE = (2 / np.pi)**.5 # mean absolute difference over standard deviation, of a normal distribution
+
+def consensus_factor(calibration: Calibration) -> float: # 0 to 1
+    "What is left of a width where the label is the mean of many readers; 0 where the readers alone explain it all."
+    ours = np.mean(np.square(calibration.error))
+    return float(np.sqrt(max(0, 1 - (READER_SCATTER / READER_SHAPE)**2 / ours)))
+
+def consensus_interval(
+    calibration: Calibration,
+    months: float, # a predicted age
+    level: float = .9, # share of new radiographs to hold
+) -> tuple[float, float] | None: # low, high; months, to a tenth; None where the errors are as small as a reader's
+    "The interval for the mean of many readers; raises `ValueError` as `Calibration.half` does."
+    factor = consensus_factor(calibration)
+    return _around(months, calibration.half(months, level) * factor) if factor else None

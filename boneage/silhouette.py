@@ -30,9 +30,7 @@ class HandSpace:
     axes: np.ndarray # (components, pixels), orthonormal
     limit: float # the largest distance that is still a hand
 
-    def nearest(self,
-        shape: np.ndarray, # (..., pixels), of `silhouette`
-    ) -> np.ndarray: # the same shape
+    def nearest(self, shape: np.ndarray) -> np.ndarray: # (..., pixels), of `silhouette`; the same shape
         "The silhouettes nearest to some that a hand could have."
         return self.mean + (shape - self.mean) @ self.axes.T @ self.axes
 
@@ -43,9 +41,7 @@ class HandSpace:
         shape = silhouette(canvas)
         return float(np.sqrt(np.mean((shape - self.nearest(shape))**2)))
 
-    def check(self,
-        canvas: np.ndarray, # registered hand, (height, width), uint8
-    ) -> None:
+    def check(self, canvas: np.ndarray) -> None: # registered hand, (height, width), uint8
         "Raise `PictureError` for what is not shaped like a hand."
         if self.distance(canvas) > self.limit:
             raise PictureError('what was found is not shaped like a whole hand: '

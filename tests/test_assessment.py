@@ -33,7 +33,6 @@ def test_keys():
               'consensus_months', 'level', 'age_months', 'difference_months', 'standard_deviation_score',
               'months_by_sex', 'sex_from', 'age_from', 'maturity', 'adult_height_cm', 'adult_height', 'note']
     assert [f.name for f in fields(Assessment)] == wanted
-    assert list(Assessment('a', 'F', False, 'b', None, None, 'c').as_dict()) == wanted
 
 
 def test_accepts_a_hand(assessor, hand, save):

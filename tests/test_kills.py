@@ -23,7 +23,7 @@ def rows(table):
     with table.open(newline='') as file: return list(csv.DictReader(file))
 
 
-def test_batch(tmp_path):
+def test_batch(tmp_path, record_property):
     """The table that killed runs leave and one more run completes is that of a run which nobody killed."""
     folder, chance = write_cohort(tmp_path/'cohort', 30, 2, side=300)/'images', random.Random(0)
     command = [BONEAGE, 'batch', folder, '--sex', 'F', '--threads', '1', '--out']
@@ -41,6 +41,7 @@ def test_batch(tmp_path):
     subprocess.run([*command, table], capture_output=True)
     assert rows(table) == whole and len(whole) == 30
     assert between, 'no kill fell between the first row and the last'
+    record_property('in the middle', between)
 
 
 DEMO = """
@@ -53,7 +54,7 @@ run_demo(sys.argv[1], 120, seed=5, scale=replace(TINY, **few))
 """
 
 
-def test_demo(tmp_path):
+def test_demo(tmp_path, record_property):
     """Every stage of a demo that was killed again and again ends with the weights of one that nobody killed."""
     def start(out):
         return subprocess.Popen([sys.executable, '-c', DEMO, out], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -77,9 +78,10 @@ def test_demo(tmp_path):
         one, other = (read_state(out/'weights'/name)[0] for out in (whole, killed))
         assert one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
     assert rows(whole/'predictions.csv') == rows(killed/'predictions.csv')
+    record_property('in the middle', between)
 
 
-def test_serve(tmp_path):
+def test_serve(tmp_path, record_property):
     """A server that was killed leaves a folder, and the next one removes it."""
     env = os.environ | {'TMPDIR': str(tmp_path)}
     left = []
@@ -96,3 +98,4 @@ def test_serve(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert all(len(each) == 1 for each in left) and len(set.union(*left)) == KILLS
+    record_property('in the middle', len(left))

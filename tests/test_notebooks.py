@@ -19,7 +19,7 @@ NOTEBOOKS = sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' fo
 each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS,
                                         ids=lambda p: p.relative_to(NBS).with_suffix('').as_posix())
 
-MAX_LINES, MAX_WIDTH, MAX_BYTES, MAX_RUN = 40, 120, 1_000_000, 3
+MAX_LINES, MAX_EXPORTED, MAX_WIDTH, MAX_BYTES, MAX_RUN = 40, 25, 120, 1_000_000, 3
 LINK = re.compile(r'\[[^]]+\]\(([^)]+)\)')
 # an absolute path of some machine; the slash of a web address or of a relative path has a letter or a dot before it
 MACHINE_PATH = re.compile(r'(?<![\w.:/-])(/(home|root|tmp|Users|usr|opt|mnt|var|srv|data|work\w*)/|[A-Z]:\\)[^\s\'"]*')
@@ -103,6 +103,8 @@ def test_readable(notebook):
         lines = ''.join(cell['source']).splitlines()
         if cell['cell_type'] == 'code': assert len(lines) <= MAX_LINES, f'cell {i} has {len(lines)} lines'
         if is_exported(cell):
+            code = [line for line in lines if not line.startswith('#|')]
+            assert len(code) <= MAX_EXPORTED, f'cell {i} exports {len(code)} lines'
             wide = [line for line in lines if len(line) > MAX_WIDTH]
             assert not wide, f'cell {i} is exported and wider than {MAX_WIDTH} columns: {wide[0]}'
         for text in output_text(cell):

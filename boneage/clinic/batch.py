@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -268,7 +268,7 @@ def columns() -> list[str]:
 # %% ../../nbs/clinic/01_batch.ipynb #1439979c
 def as_row(found: Assessment) -> dict:
     "An assessment as a row."
-    row = found.as_dict()
+    row = asdict(found)
     for name in INTERVALS: row[f'{name}_low'], row[f'{name}_high'] = row.pop(f'{name}_months') or (None, None)
     return row
 

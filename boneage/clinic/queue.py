@@ -108,9 +108,7 @@ def open_table(
 # %% ../../nbs/clinic/08_queue.ipynb #c3db96b4
 class Queue:
     "Radiographs in the order in which they came, in a folder that survives the program; for one process at a time."
-    def __init__(self,
-        folder: str | Path, # is made; of one queue alone
-    ):
+    def __init__(self, folder: str | Path): # is made; of one queue alone
         folder = Path(folder)
         self.files, self.lock = folder / 'radiographs', Lock()
         self.alone = FileLock(folder / 'queue.lock', timeout=0)

@@ -222,12 +222,9 @@ PART_STYLE = '''
 '''
 
 # %% ../../nbs/clinic/02_report.ipynb #f438a90c
-_SECTION = '''
-<section><div>
-<p class="small">Radiograph {{ case.key }}{% if found.sex %}, {{ SEX_NAMES[found.sex] }}{% endif %}</p>
+_ROWS = '''
 {% macro row(name) %}<tr><th scope="row">{{ name }}</th><td>{{ caller() }}</td></tr>{% endmacro %}
-{% if found.accepted %}<h2>{{ found.bone_age_months }} months</h2><p>{{ in_years(found.bone_age_months) }}</p>
-{% include 'scale' %}<table>
+<table>
 {% if found.interval_months %}{% call row('%g %% interval' % (100 * found.level)) %}
 {{ found.interval_months[0] }} to {{ found.interval_months[1] }} months for one reading{% endcall %}{% endif %}
 {% if found.consensus_months %}{% call row('and') %}
@@ -246,6 +243,14 @@ _SECTION = '''
 {% if found.adult_height %}{% call row('to expect') %}{{ found.adult_height }}{% endcall %}{% endif %}
 {% if found.note %}{% call row('note') %}{{ found.note }}{% endcall %}{% endif %}
 {% if found.mirrored %}{% call row('note') %}a right hand, or flipped{% endcall %}{% endif %}</table>
+'''
+
+# %% ../../nbs/clinic/02_report.ipynb #4e927a82
+_SECTION = '''
+<section><div>
+<p class="small">Radiograph {{ case.key }}{% if found.sex %}, {{ SEX_NAMES[found.sex] }}{% endif %}</p>
+{% if found.accepted %}<h2>{{ found.bone_age_months }} months</h2><p>{{ in_years(found.bone_age_months) }}</p>
+{% include 'scale' %}{% include 'rows' %}
 {% else %}<h2>{% for sex, months in (found.months_by_sex or {}).items() %}
 as a {{ SEX_NAMES[sex] }} {{ months }} months{{ ', ' if not loop.last }}{% else %}Not assessed{% endfor %}</h2>
 <p>{{ 'Nothing says the sex; give it.' if found.months_by_sex else found.reason }}</p>
@@ -270,7 +275,7 @@ _PAGE = '''<!doctype html>
 <title>Bone age</title><style>{% include 'style' %}{{ part_style|safe }}</style></head><body><main class="report">
 <h1>Bone age</h1><p class="small">{{ terms }}</p>{% for part in parts %}{{ part|safe }}{% endfor %}</main></body></html>
 '''
-_TEMPLATES = dict(style=_STYLE, scale=_SCALE, section=_SECTION, cases=_CASES, page=_PAGE)
+_TEMPLATES = dict(style=_STYLE, scale=_SCALE, rows=_ROWS, section=_SECTION, cases=_CASES, page=_PAGE)
 
 # %% ../../nbs/clinic/02_report.ipynb #911691c6
 def report_part(

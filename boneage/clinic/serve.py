@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
+from types import ModuleType
 from typing import Annotated, Literal
 from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
 from fastapi.responses import PlainTextResponse
@@ -74,12 +75,8 @@ async def _check_form(request: Request) -> None:
 Written = BeforeValidator(parse_number) # a field that is a number as people write it
 
 # %% ../../nbs/clinic/04_serve.ipynb #bc42ad70
-def add_service(
-    app: FastAPI, # gets the paths /assess, /health and /version
-    assessor: Assessor,
-    most_waiting: int = MOST_WAITING,
-) -> None:
-    "Answer `POST /assess` with an `Assessment`, one at a time."
+def add_service(app: FastAPI, assessor: Assessor, most_waiting: int = MOST_WAITING) -> None:
+    "Answer `POST /assess` with an `Assessment`, one at a time; also `GET /health` and `/version`."
     queue = BoundedSemaphore(most_waiting)
 
     @app.post('/assess', summary='Assess the bone age of one hand radiograph', dependencies=[Depends(_check_form)])
@@ -190,6 +187,15 @@ _CSS = '''
 .gradio-container .report th { font-weight: normal }
 '''
 
+def _questions(gr: ModuleType) -> tuple: # files, sex, age, height, button
+    "What the page asks for, as fields of Gradio."
+    return (gr.File(file_count='multiple', label='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM'),
+            gr.Radio([('girl', 'F'), ('boy', 'M'), ('as the DICOM file says', '')], value='', label='Sex'),
+            gr.Textbox(label='Age in months, to compare with'),
+            gr.Textbox(label='Height in cm, for the adult height to expect'),
+            gr.Button('Assess', variant='primary'))
+
+# %% ../../nbs/clinic/04_serve.ipynb #258347a2
 def build_page(
     assessor: Assessor,
     folder: str | Path, # for reports
@@ -199,12 +205,7 @@ def build_page(
     with gr.Blocks(title='Bone age', analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(f'# Bone age\n{TERMS} What you drop here stays on this machine.')
         with gr.Row():
-            with gr.Column(scale=1):
-                files = gr.File(file_count='multiple', label='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM')
-                sex = gr.Radio([('girl', 'F'), ('boy', 'M'), ('as the DICOM file says', '')], value='', label='Sex')
-                age = gr.Textbox(label='Age in months, to compare with')
-                height = gr.Textbox(label='Height in cm, for the adult height to expect')
-                button = gr.Button('Assess', variant='primary')
+            with gr.Column(scale=1): *asked, button = _questions(gr)
             with gr.Column(scale=2):
                 lines = gr.Textbox(label='In short', lines=2, max_lines=500)
                 report = gr.DownloadButton('Keep this report', visible=False)
@@ -214,7 +215,7 @@ def build_page(
             def say(done, total): progress((done, total), desc='reading', unit='radiographs')
             words, part, kept = assess_files(assessor, files, sex, age, height, folder, say)
             return words, part, gr.DownloadButton(value=kept, visible=kept is not None)
-        button.click(answer, [files, sex, age, height], [lines, shown, report], concurrency_limit=1,
+        button.click(answer, asked, [lines, shown, report], concurrency_limit=1,
                      api_visibility='private', show_progress_on=[lines])
     return page
 

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -113,7 +113,7 @@ class Worker:
             return replace(of(near), file=str(job.file))
 
     def answer(self, job: Job) -> dict[str, Any]: # a row; or an error, which ends the run
-        try: return self.assess(job).as_dict()
+        try: return asdict(self.assess(job))
         except BatchError as error: return dict(error=str(error))
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]: # a job and its answer, each as JSON

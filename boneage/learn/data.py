@@ -330,6 +330,25 @@ def _repeated(ids: Iterable[str]) -> list[str]:
     "The ids that occur more than once."
     return sorted(i for i, n in Counter(ids).items() if n > 1)
 
+def _implausible(labels: pd.DataFrame) -> list[str]:
+    "What no bone age is."
+    odd = labels[~labels.boneage.between(0, OLDEST, inclusive='right')]
+    return [f'{row.id}: {row.boneage:g} months' for row in odd.itertuples()]
+
+def _remarks(tried: list[Tried]) -> dict[str, list[str]]:
+    "What is no fault of a data set, by its kind."
+    return {'pictures that reading refuses': [f'{one.name}: {one.refused}' for one in tried if one.refused],
+            'negatives, which reading turns over': [one.name for one in tried if one.negative],
+            'pictures that look the same': near_twins(tried)}
+
+def _that_occur(kinds: dict[str, list[str]]) -> dict[str, list[str]]:
+    "The kinds of which there is one at least."
+    return {kind: of for kind, of in kinds.items() if of}
+
+def _of_other_sex(tried: list[Tried], rows: list) -> list[str]:
+    "The pictures whose header says another sex than their row, which may be None."
+    return [one.name for one, row in zip(tried, rows) if one.sex and row and one.sex != ('M' if row.male else 'F')]
+
 # %% ../../nbs/learning/02_data.ipynb #938320e8
 def check_data(
     folder: str | Path,               # a data set as `find_dataset` takes it
@@ -343,7 +362,6 @@ def check_data(
     sizes = [tuple(getattr(rows.get(picture_id(f.name)), side, None) for side in ('width', 'height')) for f in files]
     tried = map_pictures(partial(_try_picture, register), zip(files, sizes), progress, 'check')
     pictured = [picture_id(f.name) for f in files]
-    odd = labels[~labels.boneage.between(0, OLDEST, inclusive='right')]
     problems = {
         'pictures without a label': sorted(set(pictured) - set(labels.id)),
         'labels without a picture': sorted(set(labels.id) - set(pictured)),
@@ -351,16 +369,10 @@ def check_data(
         'ids in more than one row': _repeated(labels.id),
         'ids with more than one picture': _repeated(pictured),
         'identical pictures': same_files(tried),
-        'headers of the other sex': [one.name for one, i in zip(tried, pictured) if one.sex and i in rows
-                                     and one.sex != ('M' if rows[i].male else 'F')],
-        'implausible ages': [f'{row.id}: {row.boneage:g} months' for row in odd.itertuples()],
+        'headers of the other sex': _of_other_sex(tried, [rows.get(i) for i in pictured]),
+        'implausible ages': _implausible(labels),
         'bone ages that are probably years': _in_years(labels)}
-    remarks = {
-        'pictures that reading refuses': [f'{one.name}: {one.refused}' for one in tried if one.refused],
-        'negatives, which reading turns over': [one.name for one in tried if one.negative],
-        'pictures that look the same': near_twins(tried)}
-    problems, remarks = ({kind: of for kind, of in kinds.items() if of} for kinds in (problems, remarks))
-    return CheckReport(len(files), len(labels), _years(labels), problems, remarks)
+    return CheckReport(len(files), len(labels), _years(labels), _that_occur(problems), _that_occur(_remarks(tried)))
 
 # %% ../../nbs/learning/02_data.ipynb #0b3149dc
 def real_data() -> Path:
