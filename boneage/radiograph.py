@@ -6,9 +6,9 @@
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'COLOURED', 'MOST_PARTS',
            'GREY', 'RADIOGRAPHS', 'DEFLATED', 'HEADER', 'NO_FRAME', 'PIXELS', 'BEHIND', 'ENOUGH_BITS', 'EDGES', 'FIELD',
            'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'MARKS', 'FALSE',
-           'STRETCHED', 'OBLONG', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE', 'PictureError',
-           'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels',
-           'read_header']
+           'STRETCHED', 'OBLONG', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'SEAM', 'TORN', 'FIT', 'BLOCKS', 'SHIFTED',
+           'HIDDEN', 'SQUARE', 'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing',
+           'read_radiograph', 'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
 import ctypes
@@ -298,10 +298,29 @@ def _check_jpeg_ls(stream: bytes) -> None:
                                       bits_stored=said['bits_per_sample'])
     if abs(len(again) / len(stream) - 1) > .01: raise ValueError('its data are damaged')
 
+def _of_openjpeg(stream: bytes) -> tuple[bytes, int]: # how it was coded; how many bytes that took
+    "What has to be the same of two JPEG 2000 streams of one picture."
+    style, begin = stream.find(b'\xff\x52'), stream.find(b'\xff\x93') # coding style; start of data
+    return stream[style:style + 14], len(stream) - begin
+
+def _check_jpeg_2000(stream: bytes) -> None:
+    "Raise `ValueError` for a lossless JPEG 2000 of OpenJPEG's whose picture would take another length."
+    import openjpeg
+    said = openjpeg.get_parameters(stream)
+    if b'OpenJPEG' not in stream[:HEADER] or said['samples_per_pixel'] != 1: return
+    bits, px = int(said['precision']), openjpeg.decode_pixel_data(stream, version=2)
+    again = openjpeg.encode_pixel_data(
+        bytes(px), rows=said['rows'], columns=said['columns'], samples_per_pixel=1, bits_stored=bits,
+        bits_allocated=8 * (1 + (bits > 8)), pixel_representation=int(said['is_signed']),
+        photometric_interpretation='MONOCHROME2')
+    (style, n), (asked, m) = _of_openjpeg(stream), _of_openjpeg(again)
+    if style == asked and abs(n - m) > 1: raise ValueError('its data are damaged') # 1: padding
+
+# %% ../nbs/reading/02_radiograph.ipynb #7ba200a2
 def _check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     "Raise `PictureError` or `ValueError` for a compressed frame that is not what the header says, or is damaged."
     from pydicom.encaps import get_frame
-    from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+    from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
     stream = get_frame(ds.PixelData, frame, number_of_frames=int(ds.get('NumberOfFrames') or 1))
     if (size := _stream_size(stream)) not in (None, (ds.Columns, ds.Rows)):
         raise PictureError('holds a picture of {} x {} px where its header says {} x {}; export it again'.format(
@@ -310,6 +329,7 @@ def _check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     if ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit: _check_jpeg(stream)
     if ds.file_meta.TransferSyntaxUID == RLELossless: _check_runs(ds, stream)
     if ds.file_meta.TransferSyntaxUID == JPEGLSLossless: _check_jpeg_ls(stream)
+    if ds.file_meta.TransferSyntaxUID == JPEG2000Lossless: _check_jpeg_2000(stream)
     _trust_codestream(ds, stream)
 
 # %% ../nbs/reading/02_radiograph.ipynb #e0b6c413
@@ -566,7 +586,10 @@ STRETCHED = 1.05  # times as long as wide, or as wide as long, that its pixels a
 OBLONG = 'its pixels are said to be {:.2f} times as long as wide: if they are square, its age is wrong'
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
 BLOCKY = 3.5  # times that neighbours differ more across the borders of blocks than within them: said
+SEAM, TORN = 2, 4  # times that rows differ more across one border of blocks than across most: said; refused
+FIT = .3  # correlation of rows that show the same, on both sides of a seam
 BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
+SHIFTED = 'some of its rows are shifted or of another brightness: the file is damaged; copy it again from its source'
 HIDDEN = 'is compressed so strongly that blocks hide the bones; give the original'
 SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
 
@@ -597,6 +620,30 @@ def _blockiness(
     def usual(each): return np.sort(each)[:9 * len(each) // 10].mean() # a few edges of the picture are no blocks
     return max(float(usual(each[7::8]) / max(usual(np.delete(each, np.s_[7::8])), 1e-6)) for each in means)
 
+# %% ../nbs/reading/02_radiograph.ipynb #c232d2c9
+def _jump(
+    grey: np.ndarray, # (height, width), single precision
+    steps: np.ndarray, # (height - 1,): how much each row differs from the next, in 255ths of the picture's range
+) -> float: # 1: none
+    "How much more the rows at one border of blocks differ than at most, where both of them show the same."
+    pad = np.pad(steps, 2, mode='edge')
+    near = np.max([pad[:-4], pad[1:-3], pad[3:-1], pad[4:]], axis=0)
+    each = (steps / (near + 1))[7::8]
+    each /= max(np.quantile(each, .9), 1)
+    with np.errstate(invalid='ignore'): # a row of one grey fits nothing
+        return max((float(each[i]) for i in np.flatnonzero(each > 1)
+                    if np.corrcoef(grey[8 * i + 7:8 * i + 9])[0, 1] > FIT), default=1.)
+
+def _seam(
+    px: np.ndarray, # (height, width)
+) -> float: # 1: none
+    "The largest jump between rows of blocks, along the whole width or one half of it."
+    grey = px[:, ::max(1, px.shape[1] // 128)].astype(np.float32)
+    low, high = np.percentile(grey[::8], (1, 99))
+    steps = np.minimum(cv2.absdiff(grey[1:], grey[:-1]) * (255 / max(high - low, 1e-6)), 60)
+    half = grey.shape[1] // 2
+    return max(_jump(grey[:, part], steps[:, part].mean(1)) for part in (np.s_[:], np.s_[:half], np.s_[half:]))
+
 # %% ../nbs/reading/02_radiograph.ipynb #daae2213
 def _doubts(
     data: bytes, # of a file
@@ -608,7 +655,8 @@ def _doubts(
     coarse = _coarseness(data, header, px)
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
     if coloured > FALSE_COLOURS: raise PictureError(FALSE)
-    blocks = coarse > COARSE or _blockiness(px) > BLOCKY
+    if (seam := _seam(px)) > TORN: raise PictureError(SHIFTED)
+    blocks = coarse > COARSE or _blockiness(px) > BLOCKY or seam > SEAM
     return [text for text, here in ((BLOCKS, blocks), (MARKS, coloured > MARKED)) if here]
 
 # %% ../nbs/reading/02_radiograph.ipynb #ff6858d0

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import write_dicom
-from corpus import jpeg_in_dicom, picture
+from corpus import dicom, jpeg_in_dicom, picture
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from pydicom.data import get_testdata_file
@@ -277,6 +277,34 @@ def test_blocks_of_a_compression_before(tmp_path, form):
         (tmp_path/'a').write_bytes(picture(before, form, **(dict(quality=97) if form == 'JPEG' else {})))
         note = read_radiograph(tmp_path/'a').note
         assert said in note if said else not note
+
+
+@pytest.mark.parametrize('row, columns, brighter, word', [
+    (160, 0, 0, None), (160, 8, 0, 'damaged'), (304, -16, 0, 'damaged'), (240, 0, 16, 'file is damaged'),
+    (240, 0, 8, 'may be off')])
+def test_rows_that_are_shifted(tmp_path, hand, row, columns, brighter, word):
+    """From a row of blocks on as a JPEG's are behind a turned byte: elsewhere, or of another brightness."""
+    harmed = hand.picture.astype(int)
+    harmed[row:] = np.roll(harmed[row:], columns, axis=1) + brighter
+    cv2.imwrite(str(tmp_path/'a.png'), harmed.clip(0, 255).astype(np.uint8))
+    try: said = read_radiograph(tmp_path/'a.png').note
+    except PictureError as refusal: said = str(refusal)
+    assert word in said if word else not said
+
+
+@settings(max_examples=30)
+@given(st.floats(.01, .99), st.integers(1, 255))
+def test_a_turned_byte_of_jpeg_2000(tmp_path_factory, where, change):
+    """Refused, or read to within a grey level: what a harmed block decodes to takes another length than it had."""
+    grain = np.random.default_rng(0).normal(0, 3, (200, 160))
+    px = (500 + 10. * blob(200, 160) + grain).astype(np.uint16)
+    data = bytearray(dicom(px, pydicom.uid.JPEG2000Lossless, bits=12))
+    begin = data.index(b'\xff\x93')
+    data[begin + int(where * (len(data) - begin))] ^= change
+    (path := tmp_path_factory.mktemp('j2k')/'a').write_bytes(data)
+    try: found = read_radiograph(path).pixels
+    except PictureError: return
+    assert np.abs(found.astype(int) - px).max() <= 1
 
 
 @pytest.mark.parametrize('photometric, value', [('MONOCHROME2', 255), ('MONOCHROME1', 0)])
