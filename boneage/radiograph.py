@@ -298,6 +298,7 @@ def _check_jpeg_ls(stream: bytes) -> None:
                                       bits_stored=said['bits_per_sample'])
     if abs(len(again) / len(stream) - 1) > .01: raise ValueError('its data are damaged')
 
+# %% ../nbs/reading/02_radiograph.ipynb #63c3d680
 def _of_openjpeg(stream: bytes) -> tuple[bytes, int]: # how it was coded; how many bytes that took
     "What has to be the same of two JPEG 2000 streams of one picture."
     style, begin = stream.find(b'\xff\x52'), stream.find(b'\xff\x93') # coding style; start of data
