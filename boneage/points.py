@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LEAST_LENGTH', 'LEAST_ALIKE', 'LESS_ALIKE',
            'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE', 'DARKEST_STRIPE', 'FLAT', 'BLANK', 'ENOUGH',
-           'look', 'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate', 'check_whole',
-           'compare_rows', 'dark_stripe', 'blank_stripe', 'is_torn', 'check_rows', 'place_hand']
+           'SEAM', 'TORN', 'FIT', 'COLUMNS', 'SHIFTED', 'look', 'upright_angle', 'find_points', 'outline_distance',
+           'check_points', 'beyond_capitate', 'check_whole', 'compare_rows', 'dark_stripe', 'blank_stripe', 'is_torn',
+           'seam', 'above_wrist', 'check_rows', 'place_hand']
 
 # %% ../nbs/reading/07_points.ipynb #5be0e792
 import cv2
@@ -169,15 +170,67 @@ def is_torn(
     dark = np.abs(steps[:n]).max(initial=0) > MOST_STEP or dark_stripe(steps) > DARKEST_STRIPE
     return bool(apart or broken or dark or blank_stripe(grey))
 
+# %% ../nbs/reading/07_points.ipynb #8ed6bf16
+SEAM, TORN = 2, 4  # times that rows may differ more across one border of blocks than across most: said; refused
+FIT = .3  # correlation of two rows that show the same
+COLUMNS = 128  # of a picture that are compared, at least
+
+def _jump(
+    grey: np.ndarray, # (n + 1, width), single precision
+    steps: np.ndarray, # (n, width), from each row to the next, grey levels or 255ths of the hand's range
+    part: np.ndarray, # (n, width), bool: of the hand
+    first: int, # row of the picture
+) -> float: # 1: none
+    "The largest step between rows of a part of the hand beside those around it and those at other borders."
+    n = part.sum(1)
+    steps = np.where(3 * n > np.median(n), (steps * part).sum(1) / np.maximum(n, 1), 0)
+    pad = np.pad(steps, 2, mode='edge')
+    near = np.max([pad[:-4], pad[1:-3], pad[3:-1], pad[4:]], axis=0)
+    rows = np.arange(-first - 1 & 3, len(steps), 4)
+    jumps = (steps / (near + 1))[rows]
+    jumps /= max(np.quantile(jumps, .9), 1)
+    with np.errstate(invalid='ignore'): # a row of one grey fits nothing
+        return max((float(jump) for row, jump in zip(rows, jumps)
+                    if jump > 1 and np.corrcoef(grey[row:row + 2, part[row]])[0, 1] > FIT), default=1.)
+
+# %% ../nbs/reading/07_points.ipynb #669760b5
+def seam(
+    positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
+    part: np.ndarray, # (height, width), bool, not empty: what is looked at
+) -> float: # 1: none
+    "How much more two rows of a part of a picture differ than those around them and at other borders of blocks."
+    rows = np.flatnonzero(part.any(1))
+    where = np.s_[rows[0]:rows[-1] + 1, ::max(1, part.shape[1] // COLUMNS)]
+    grey, inside = positive[where].astype(np.float32), part[where]
+    low, high = np.percentile(grey[inside], (1, 99))
+    steps = np.minimum(cv2.absdiff(grey[1:], grey[:-1]) * min(255 / max(high - low, 1), 1), 60) # a level is no jump
+    inside = inside[1:] & inside[:-1]
+    left = 2 * inside.cumsum(1) <= inside.sum(1, keepdims=True)
+    return max(_jump(grey, steps, each, rows[0]) for each in (inside, inside & left, inside & ~left))
+
+def above_wrist(
+    points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
+    mask: np.ndarray, # the hand, (height, width), bool
+) -> np.ndarray: # likewise
+    "The hand without what lies below the wrist."
+    rows, beyond = beyond_capitate(points, mask)
+    hand = mask.copy()
+    hand[rows[beyond < LEAST_WRIST].max() + 1:] = False
+    return hand
+
 # %% ../nbs/reading/07_points.ipynb #c0ffee16
+SHIFTED = 'two of its rows hardly fit one another: the file may be damaged and its age off; copy it again'
+
 def check_rows(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
     mask: np.ndarray, # the hand, (height, width), bool
-) -> None:
+) -> str: # for people; empty where there is nothing to say
     "Raise `PictureError` for a picture whose rows do not fit one another, as after a bad copy."
-    if is_torn(positive, points, mask):
+    jump = seam(positive, above_wrist(points, mask))
+    if jump > TORN or is_torn(positive, points, mask):
         raise PictureError('its rows do not fit one another: the file is damaged; copy it again from its source')
+    return SHIFTED if jump > SEAM or seam(positive, np.ones_like(mask)) > TORN else ''
 
 # %% ../nbs/reading/07_points.ipynb #74f4d00b
 def place_hand(
@@ -190,5 +243,5 @@ def place_hand(
     points, doubt = find_points(net, hand, mask)
     check_points(points, doubt, mask)
     check_whole(points, mask)
-    check_rows(positive, points, mask)
-    return points, doubt, doubts(positive, mask, float(np.linalg.norm(points[0] - points[2])))
+    notes = check_rows(positive, points, mask), doubts(positive, mask, float(np.linalg.norm(points[0] - points[2])))
+    return points, doubt, '; '.join(filter(None, notes))

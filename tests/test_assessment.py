@@ -35,6 +35,18 @@ def test_keys():
     assert [f.name for f in fields(Assessment)] == wanted
 
 
+@pytest.mark.parametrize('columns, share, word', [(0, 1, None), (8, 1, 'fit one another'), (-16, 1, 'fit one another'),
+                                                  (0, .7, 'fit one another')])
+def test_rows_that_are_shifted(assessor, hand, save, columns, share, word):
+    """From a row of blocks on, as a JPEG's are behind a turned byte: elsewhere, or darker."""
+    row = int(hand.points[:, 1].mean()) // 8 * 8
+    harmed = hand.picture.copy()
+    harmed[row:] = np.roll(harmed[row:], columns, axis=1) * share
+    found = assessor.assess(save(harmed), 'F')
+    said = found.reason + found.note
+    assert word in said if word else not said
+
+
 def test_accepts_a_hand(assessor, hand, save):
     file = save(hand.picture)
     found = assessor.assess(file, 'F')

@@ -149,14 +149,16 @@ def test_what_is_exported_is_shown():
 
 
 def has_answers(notebook):
-    """Whether every exercise of a lesson has a hint and an answer, folded, with code that runs."""
+    """Whether every exercise of a lesson has a hint and an answer, folded, with code that runs and Jupyter hides."""
     found = cells(notebook)
     start = next(i for i, cell in enumerate(found) if '## Try it' in ''.join(cell['source']))
     text = '\n'.join('CODE' if c['cell_type'] == 'code' else ''.join(c['source']) for c in found[start:])
     folds = re.findall(r'<details><summary>(\w+)</summary>(.*?)</details>', text, re.S)
     exercises = len(re.findall(r'^\*\*\d+\.\*\* ', text, re.M))
     answers = [body for name, body in folds if name == 'Answer']
-    return exercises == len(answers) == len(folds) / 2 > 0 and all('CODE' in body for body in answers)
+    hidden = all(c['metadata'].get('jupyter', {}).get('source_hidden') or ''.join(c['source']).startswith('#| hide')
+                 for c in found[start:] if c['cell_type'] == 'code')
+    return exercises == len(answers) == len(folds) / 2 > 0 and all('CODE' in body for body in answers) and hidden
 
 
 def test_exercises_have_answers():
