@@ -190,8 +190,8 @@ def _jump(
     jumps = (steps / (near + 1))[rows]
     jumps /= max(np.quantile(jumps, .9), 1)
     with np.errstate(invalid='ignore'): # a row of one grey fits nothing
-        return max((float(jump) for row, jump in zip(rows, jumps)
-                    if jump > 1 and np.corrcoef(grey[row:row + 2, part[row]])[0, 1] > FIT), default=1.)
+        return next((float(jumps[i]) for i in np.argsort(-jumps)
+                     if jumps[i] > 1 and np.corrcoef(grey[rows[i]:rows[i] + 2, part[rows[i]]])[0, 1] > FIT), 1.)
 
 # %% ../nbs/reading/07_points.ipynb #669760b5
 def seam(
@@ -205,7 +205,7 @@ def seam(
     low, high = np.percentile(grey[inside], (1, 99))
     steps = np.minimum(cv2.absdiff(grey[1:], grey[:-1]) * min(255 / max(high - low, 1), 1), 60) # a level is no jump
     inside = inside[1:] & inside[:-1]
-    left = 2 * inside.cumsum(1) <= inside.sum(1, keepdims=True)
+    left = 2 * inside.cumsum(1, np.int32) <= inside.sum(1, np.int32, keepdims=True)
     return max(_jump(grey, steps, each, rows[0]) for each in (inside, inside & left, inside & ~left))
 
 def above_wrist(
