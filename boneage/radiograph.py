@@ -340,9 +340,9 @@ def _check_lossless(
     for marker, held in _segments(stream):
         if marker == TABLES: lengths |= _code_lengths(held)
         parts[marker] = held
-    scan, bits = parts[SCAN], parts[LOSSLESS][0]
-    if scan[0] > 1 or any(parts.get(RESTARTS, b'')): return
-    shift = scan[-1] & 15
+    scan = parts[SCAN]
+    if LOSSLESS not in parts or scan[0] > 1 or any(parts.get(RESTARTS, b'')): return
+    bits, shift = parts[LOSSLESS][0], scan[-1] & 15
     px = (pixel_array(ds, index=frame, raw=True).astype(np.int32) & (1 << bits) - 1) >> shift
     kinds = np.frexp(_differences(px, scan[-3], 1 << bits - shift - 1).astype(np.float32))[1] # bits of each
     of = lengths[scan[2] >> 4]

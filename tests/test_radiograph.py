@@ -1,4 +1,5 @@
 """Reading pictures: every kind of file becomes a grey picture, bright where dense, or is refused in one line."""
+import io
 import shutil
 import struct
 import subprocess
@@ -311,6 +312,15 @@ def test_a_turned_byte_of_lossless_jpeg(tmp_path, how):
         try: read_pixels(tmp_path/'a')
         except PictureError: refused += 1
     assert refused > 12 # the others change a difference, and no code: what that harms, rows tell
+
+
+def test_a_jpeg_under_the_name_of_a_lossless_one(tmp_path):
+    """What it is its data say; read if it is whole."""
+    px = (60 + blob(200, 160) / 2.).astype(np.uint8)
+    ds = pydicom.dcmread(io.BytesIO(jpeg_in_dicom(px)))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLosslessSV1
+    ds.save_as(tmp_path/'a', enforce_file_format=True)
+    assert np.abs(read_pixels(tmp_path/'a').astype(int) - px).mean() < 2
 
 
 @pytest.mark.parametrize('photometric, value', [('MONOCHROME2', 255), ('MONOCHROME1', 0)])
