@@ -93,6 +93,6 @@ def consensus_interval(
     months: float, # a predicted age
     level: float = .9, # share of new radiographs to hold
 ) -> tuple[float, float] | None: # low, high; months, to a tenth; None where the errors are as small as a reader's
-    "The interval for the mean of many readers; raises `ValueError` as `Calibration.half` does."
+    "The interval for the mean of many readers; raises `ValueError` as `half_width` does."
     factor = consensus_factor(calibration)
     return _around(months, calibration.half(months, level) * factor) if factor else None
