@@ -6,6 +6,7 @@
 __all__ = ['WAIT', 'SharedLoader', 'ShareBatches', 'share_batches', 'first_alone']
 
 # %% ../../nbs/cluster/04_processes.ipynb #5b5e16a3
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -75,5 +76,6 @@ WAIT = timedelta(days=2) # that processes wait for the first one, which may have
 def first_alone() -> Iterator[None]:
     "The first process goes through alone, the others after it; each has its graphics card from here on."
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
+    atexit.register(state.destroy_process_group) # its threads end before the process does, or it aborts now and then
     if state.device.type == 'cuda': torch.cuda.set_device(state.device)
     with state.main_process_first(): yield
