@@ -20,7 +20,7 @@ from .interval import Calibration, consensus_interval, load_calibration
 from .networks import Weights, open_weights
 from .radiograph import PictureError, Radiograph, read_radiograph
 from .reference import compare, predict_height
-from .silhouette import load_hand_space
+from .silhouette import HandSpace, check_looks, load_hand_space
 
 # %% ../nbs/reading/16_assessment.ipynb #5f6f684e
 @dataclass(frozen=True)
@@ -169,10 +169,20 @@ def _registrar(weights: Weights, threads: int | None) -> Registrar:
     height, width = weights.manifest['canvas']
     return Registrar(mask_net, point_net, (height, width))
 
+def _hand_space(weights: Weights) -> HandSpace:
+    "What the hands of a folder of weights look like."
+    space = weights.manifest['hand_space']
+    return load_hand_space(weights.file(space['file']), space['limit'])
+
 def _too_much(error: Exception) -> PictureError:
     "What is said of a picture that OpenCV or the memory gave up on."
     why = ' '.join(str(error).split())[:120]
     return PictureError(f'the picture cannot be processed ({why}); try a smaller one')
+
+def _registered(registrar: Registrar, pixels: np.ndarray) -> Registered:
+    "Register a radiograph; `PictureError` is all that it raises."
+    try: return registrar(pixels)
+    except (cv2.error, MemoryError) as error: raise _too_much(error) from error
 
 # %% ../nbs/reading/16_assessment.ipynb #4e5ce698
 class Reader:
@@ -182,19 +192,20 @@ class Reader:
         threads: int | None = None, # that one radiograph may use; 1 where several are read at once; None: all cores
     ):
         of = open_weights(weights)
-        space = of.manifest['hand_space']
         self.registrar = _registrar(of, threads)
-        self.space = load_hand_space(of.file(space['file']), space['limit'])
+        self.space = _hand_space(of)
         self.ensemble = load_ensemble(of, threads)
         self.calibration = load_calibration(of)
         self.model = model_name(of)
 
-    def register(self, pixels: np.ndarray) -> Registered: # of (height, width), uint8 or uint16
+    def register(self,
+        pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
+        square: bool = False, # whether its sides are equal and nobody says that they were, as of a `Radiograph`
+    ) -> Registered:
         "The registered hand of a radiograph; raises `PictureError` where the picture is refused."
-        try: hand = self.registrar(pixels)
-        except (cv2.error, MemoryError) as error: raise _too_much(error) from error
-        self.space.check(hand.canvas)
-        return hand
+        hand = _registered(self.registrar, pixels)
+        notes = hand.note, check_looks(self.space, hand.canvas, square)
+        return replace(hand, note='; '.join(filter(None, notes)))
 
     def read_bone_age(self, hand: Registered, sex: str) -> float: # months, to a tenth, 0 to `OLDEST`
         "The bone age of a registered hand of a sex, F or M; raises `PictureError` where its regions disagree."
@@ -218,8 +229,8 @@ class Assessor(Reader):
         try:
             radiograph = read_radiograph(file, width, height, frame, anyway)
             found = replace(found, **asdict(find_child(radiograph.patient, found.sex or None, age_months, anyway)))
-            hand = self.register(radiograph.pixels)
-            ages = {each: self.read_bone_age(hand, each) for each in found.sex or SEXES}
+            hand = self.register(radiograph.pixels, radiograph.square)
+            ages = {each: self.read_bone_age(hand, each) for each in ([found.sex] if found.sex else SEXES)}
         except Refusal as refusal: return _refused(Examined(found, radiograph, hand), refusal)
         return _answered(Examined(found, radiograph, hand), ages, self.calibration, level, height_cm)
 

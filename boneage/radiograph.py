@@ -6,7 +6,7 @@
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'COLOURED', 'MOST_PARTS',
            'GREY', 'RADIOGRAPHS', 'DEFLATED', 'HEADER', 'NO_FRAME', 'TABLES', 'LOSSLESS', 'SCAN', 'RESTARTS',
            'EXPECTED', 'PIXELS', 'BEHIND', 'ENOUGH_BITS', 'EDGES', 'FIELD', 'PROGRAMMERS', 'SAME_ASPECT',
-           'MOST_STRETCHED', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'MARKS', 'FALSE', 'STRETCHED', 'OBLONG', 'COARSE',
+           'MOST_STRETCHED', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'COLOURS', 'FALSE', 'STRETCHED', 'OBLONG', 'COARSE',
            'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE', 'PictureError', 'is_dicom', 'picture_files',
            'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
 
@@ -595,6 +595,7 @@ class Radiograph:
     spacing: tuple[float, float] | None = None # between rows and between columns, mm; None where the file does not say
     shrunk: int = 1 # side of the blocks of the file's pixels that were averaged
     patient: Patient = field(default_factory=Patient)
+    square: bool = False # whether its sides are equal and nobody says that they were
     note: str = '' # what may be wrong with it and cannot be seen
     header: 'pydicom.Dataset | None' = None # of a DICOM file, without its pixels
 
@@ -646,7 +647,7 @@ def _parse(
 
 # %% ../nbs/reading/02_radiograph.ipynb #9344973b
 MARKED, FALSE_COLOURS = .001, .05  # shares of a picture in colour: said; refused
-MARKS = 'there are colours in it: where marks hide bones its age is wrong; give the radiograph without them'
+COLOURS = 'there are colours in it: where marks hide bones its age is wrong; give the radiograph without them'
 FALSE = 'is in false colours; give the grey radiograph'
 STRETCHED = 1.05  # times as long as wide, or as wide as long, that its pixels are said to be: said
 OBLONG = 'its pixels are said to be {:.2f} times as long as wide: if they are square, its age is wrong'
@@ -654,7 +655,7 @@ COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its pi
 BLOCKY = 3.5  # times that neighbours differ more across the borders of blocks than within them: said
 BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
 HIDDEN = 'is compressed so strongly that blocks hide the bones; give the original'
-SQUARE = 'its sides are equal: if it was squashed to that, its age is wrong; give the original'
+SQUARE = 'its sides are equal: if it was squashed to that, its age may be off; give the original'
 
 # %% ../nbs/reading/02_radiograph.ipynb #a47682e0
 def _jpeg_step(stream: bytes) -> float: # grey levels
@@ -695,7 +696,7 @@ def _doubts(
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
     if coloured > FALSE_COLOURS: raise PictureError(FALSE)
     blocks = coarse > COARSE or _blockiness(px) > BLOCKY
-    return [text for text, here in ((BLOCKS, blocks), (MARKS, coloured > MARKED)) if here]
+    return [text for text, here in ((BLOCKS, blocks), (COLOURS, coloured > MARKED)) if here]
 
 # %% ../nbs/reading/02_radiograph.ipynb #ff6858d0
 def read_radiograph(
@@ -720,9 +721,9 @@ def read_radiograph(
         raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
     if not width and max(high / wide, wide / high) > STRETCHED: notes.append(OBLONG.format(high / wide))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
-    if header is None and px.shape[0] == px.shape[1] and not width: notes.insert(0, SQUARE)
+    if square := header is None and px.shape[0] == px.shape[1] and not width: notes.insert(0, SQUARE)
     about = (None, Patient()) if header is None else (read_spacing(header), read_patient(header))
-    return Radiograph(px, about[0], shrunk, about[1], '; '.join(notes), header)
+    return Radiograph(px, about[0], shrunk, about[1], square, '; '.join(notes), header)
 
 # %% ../nbs/reading/02_radiograph.ipynb #be89c447
 def read_pixels(

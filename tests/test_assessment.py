@@ -1,5 +1,6 @@
 """One radiograph in, one assessment out: what is accepted, what is refused, and that nothing raises."""
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from boneage.assessment import FAR, Assessment, Assessor, conclude
 from boneage.child import EXPOSED, MONTH_APART, OLDEST, age_by_dates, parse_sex, read_date, read_patient
+from boneage.drawn.cohort import draw_phantom
 from boneage.learn.data import find_dataset, read_labels
 from boneage.networks import MANIFEST, WEIGHTS, WeightsError
 from boneage.reference import standard_deviation
@@ -100,6 +102,33 @@ def test_undoes_a_squash(assessor, hand, save):
     squashed = save(cv2.resize(hand.picture, (320, 320), interpolation=cv2.INTER_AREA), 'squashed.png')
     one, other = assessor.assess(save(hand.picture), 'M'), assessor.assess(squashed, 'M', width=w, height=h)
     assert other.accepted and abs(one.bone_age_months - other.bone_age_months) < 3
+
+
+@pytest.mark.parametrize('male', (True, False))
+def test_a_squash_is_seen(assessor, save, male):
+    """Broader, narrower or square: refused, or said beside the age; a hand as it was taken, or on a square, is not."""
+    hand = draw_phantom(120, male, np.random.default_rng(8), 400, pose=False).picture
+    height, width = hand.shape
+    def words(picture): return (found := assessor.assess(save(picture), 'FM'[male])).reason + found.note
+    def squash(*size): return cv2.resize(hand, size, interpolation=cv2.INTER_AREA)
+    padded = np.pad(hand, [(0, 0), (0, height - width)])
+    for as_taken in (hand, padded): assert 'times as broad' not in words(as_taken)
+    for times in (.7, .75, 1.33, 1.45):
+        assert re.search('times as broad|not shaped', words(squash(round(width * times), height))), times
+    assert not assessor.assess(save(squash(height, height)), 'FM'[male]).accepted
+
+
+@pytest.mark.parametrize('male', (True, False))
+def test_a_strange_texture_is_said(assessor, save, male):
+    """After grain, strong sharpening, or in a photograph of a screen there is no age, or a word with it."""
+    rng, hand = np.random.default_rng(8), draw_phantom(120, male, np.random.default_rng(8), 800, pose=False).picture
+    def blur(sd): return cv2.GaussianBlur(hand, (0, 0), sd).astype(float)
+    def strange(picture):
+        found = assessor.assess(save(np.clip(picture, 0, 255).astype(np.uint8)), 'FM'[male])
+        return not found.accepted or 'texture' in found.note
+    assert not strange(hand)
+    photograph = 20 + .8 * blur(1.5) + rng.normal(0, 12, hand.shape)
+    for picture in (hand + rng.normal(0, 25, hand.shape), 4. * hand - 3 * blur(3), photograph): assert strange(picture)
 
 
 @pytest.mark.parametrize('seed', range(3))

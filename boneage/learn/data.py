@@ -276,7 +276,7 @@ def perceptual_hash(
 
 # %% ../../nbs/learning/02_data.ipynb #193936f5
 def _try_picture(
-    register: Callable[[np.ndarray], Registered] | None, # of a `Reader`
+    register: Callable[[np.ndarray, bool], Registered] | None, # of a `Reader`
     picture: tuple[Path, tuple[float | None, float | None]], # with its original width and height
 ) -> Tried:
     "Decode a picture, and register it where somebody does."
@@ -286,7 +286,7 @@ def _try_picture(
     digest = hashlib.sha256(path.read_bytes()).digest()
     tried = Tried(path.name, '', digest, perceptual_hash(found.pixels), found.patient.sex)
     if not register: return tried
-    try: return replace(tried, negative=is_negative(found.pixels, register(found.pixels).mask))
+    try: return replace(tried, negative=is_negative(found.pixels, register(found.pixels, found.square).mask))
     except PictureError as e: return replace(tried, refused=str(e))
 
 # %% ../../nbs/learning/02_data.ipynb #7ced6a63
@@ -353,7 +353,7 @@ def _of_other_sex(tried: list[Tried], rows: list) -> list[str]:
 def check_data(
     folder: str | Path,               # a data set as `find_dataset` takes it
     progress: Progress | None = None, # told about every file
-    register: Callable[[np.ndarray], Registered] | None = None, # of a `Reader`; None: only what decodes is asked
+    register: Callable[[np.ndarray, bool], Registered] | None = None, # of a `Reader`; None: only what decodes is asked
 ) -> CheckReport:
     "Check that a data set is whole: decode every picture, compare pictures with labels, ask what reading asks."
     found = find_dataset(folder)

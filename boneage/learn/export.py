@@ -128,14 +128,16 @@ def trainable_hands(
     canvas: np.ndarray, # (n, height, width), uint8: of `read_registered`
     table: pd.DataFrame, # its rows
     found: dict[Cell, pd.DataFrame], # predictions of finished cells
-) -> list[np.ndarray]: # registered hands, (height, width), uint8
+) -> dict[str, list[np.ndarray]]: # by data set: registered hands, (height, width), uint8
     "The registered hands that a run may learn from."
     judged = pd.concat([*found.values()])
     withheld, known = table.id.isin(judged.id[judged.part == 'withheld']), table.data.isin(judged.data)
     rows = np.flatnonzero((table.doubt <= MOST_DOUBT) & table.boneage.notna() & known & ~withheld)
-    if len(rows) >= FEWEST_HANDS: return [canvas[r] for r in rows]
-    raise DatasetError(f'{len(rows)} of {len(table)} radiographs could be placed and have a label: see registered.csv; '
-                       'train masks and key points longer')
+    if len(rows) < FEWEST_HANDS:
+        raise DatasetError(f'{len(rows)} of {len(table)} radiographs could be placed and have a label: see '
+                           'registered.csv; train masks and key points longer')
+    by_set = pd.Series(rows).groupby(table.data.to_numpy()[rows])
+    return {str(data): [canvas[r] for r in some] for data, some in by_set}
 
 # %% ../../nbs/learning/11_export.ipynb #9f9565cb
 def about_training(

@@ -1,0 +1,123 @@
+"""What squashes and filters do to an age, and how much of it is said or refused.
+
+    python tools/looks.py rsna-768 results       # about five minutes; writes stretch.csv and filters.csv
+
+Sixty radiographs of fold 0, none of them withheld. `stretch.csv`: made broader or narrower, and squashed to squares of
+512 px; a row for each stretch: of how many no age was given and of how many a squash was said, then, with the limits of
+the breadth left out, the mean and the 95th percentile of the months that the age moved by, and the mean absolute error.
+`filters.csv`: a row for each thing done to the grey levels: of how many no age was given, of how many something is said
+that is not said of the radiograph itself, the mean months that the others' ages moved by, and how many of those moved
+by more than three months.
+"""
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from boneage.assessment import Assessor
+from boneage.child import Refusal
+from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
+from boneage.learn.grid import fold_of
+from boneage.radiograph import read_pixels
+from boneage.silhouette import check_looks
+
+RADIOGRAPHS, STRETCHES, SIDE = 60, (1, .64, .7, .8, .88, 1.14, 1.25, 1.43, 1.56, 'square'), 512
+WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
+
+
+def grey(picture): return np.clip(picture, 0, 255).astype(np.uint8)
+def contrast(limit): return lambda p, _: cv2.createCLAHE(limit, (8, 8)).apply(p)
+def sharper(much, blur): return lambda p, _: grey((1. + much) * p - much * cv2.GaussianBlur(p, (0, 0), blur))
+def grain(sd): return lambda p, rng: grey(p + rng.normal(0, sd, p.shape))
+def power(of): return lambda p, _: grey(255 * (p / 255)**of)
+def emboss(p, _): return grey(cv2.filter2D(p, cv2.CV_32F, np.float32([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])))
+def top_hat(p, _): return cv2.morphologyEx(p, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (41, 41)))
+def lines(p, _): return grey(p + 18 * np.sin(np.arange(len(p)) / 2.3)[:, None])
+
+
+def photographed(p, rng):
+    "From a screen, oblique, a little out of focus, with noise."
+    height, width = p.shape
+    corners, seen = [[0, 0], [width, 0], [width, height], [0, height]], [[.12 * width, 0], [.88 * width, 0]]
+    oblique = cv2.getPerspectiveTransform(np.float32(corners), np.float32(seen + corners[2:]))
+    return grey(20 + .8 * cv2.GaussianBlur(cv2.warpPerspective(p, oblique, (width, height)), (0, 0), 1.2)
+                + rng.normal(0, 4, p.shape))
+
+
+FILTERS = {
+    'as it is': lambda p, _: p, 'power of 0.4': power(.4), 'power of 2.5': power(2.5),
+    'grey levels equalised': lambda p, _: cv2.equalizeHist(p), 'local contrast (CLAHE, 2)': contrast(2),
+    'local contrast (CLAHE, 8)': contrast(8), 'sharpened (1, blur of 2 px)': sharper(1, 2),
+    'sharpened (3, blur of 3 px)': sharper(3, 3), 'embossed': emboss, 'background removed (top hat)': top_hat,
+    'grain of 8 grey levels': grain(8), 'grain of 25 grey levels': grain(25), 'lines': lines,
+    'smoothed (bilateral)': lambda p, _: cv2.bilateralFilter(p, 15, 80, 15),
+    'smoothed (median of 9 px)': lambda p, _: cv2.medianBlur(p, 9), 'photographed': photographed}
+
+
+def squash(pixels: np.ndarray, stretch: float | str) -> np.ndarray:
+    "The picture made broader or narrower, or squashed to a square."
+    height, width = pixels.shape
+    size = (SIDE, SIDE) if stretch == 'square' else (round(width * stretch), height)
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def read(assessor: Assessor, pixels: np.ndarray, sex: str) -> dict:
+    "The age whatever the breadth, and whether a squash was said or refused."
+    try:
+        hand = assessor.registrar(pixels)
+        age = assessor.read_bone_age(hand, sex)
+    except Refusal: return dict(age=np.nan, refused=True, said=False)
+    try: note = check_looks(assessor.space, hand.canvas, square=pixels.shape[0] == pixels.shape[1])
+    except Refusal: return dict(age=age, refused=True, said=False)
+    return dict(age=age, refused=False, said='times as broad' in note)
+
+
+def moved(table: pd.DataFrame, by: str, untouched: object) -> pd.Series:
+    "By how many months each age moved from that of the radiograph itself."
+    return (table.age - table.id.map(table[table[by] == untouched].set_index('id').age)).abs()
+
+
+def stretch_table(assessor: Assessor, hands: list[tuple]) -> pd.DataFrame:
+    "The rows of stretch.csv."
+    rows = [dict(id=id, stretch=stretch, label=label) | read(assessor, squash(pixels, stretch), sex)
+            for (id, pixels, sex, label), stretch in product(hands, STRETCHES)]
+    table = pd.DataFrame(rows).assign(moved=lambda t: moved(t, 'stretch', 1), error=lambda t: (t.age - t.label).abs())
+    each = table.groupby('stretch', sort=False)
+    return pd.DataFrame(dict(radiographs=each.size(), refused=each.refused.sum(), said=each.said.sum(),
+                             moved=each.moved.mean(), moved_p95=each.moved.quantile(.95), error=each.error.mean()))
+
+
+def filter_table(assessor: Assessor, hands: list[tuple]) -> pd.DataFrame:
+    "The rows of filters.csv."
+    rng, rows = np.random.default_rng(0), []
+    with tempfile.TemporaryDirectory() as folder:
+        for (id, pixels, sex, _), (name, change) in product(hands, FILTERS.items()):
+            cv2.imwrite(file := f'{folder}/{id}.png', change(pixels, rng))
+            found = assessor.assess(file, sex)
+            rows.append({'id': id, 'filter': name, 'age': found.bone_age_months, 'refused': not found.accepted,
+                         'note': found.note})
+    table = pd.DataFrame(rows).astype(dict(age=float))
+    before = table.id.map(table[table['filter'] == 'as it is'].set_index('id').note)
+    table['said'] = ~table.refused & (table.note != '') & ((table.note != before) | (table['filter'] == 'as it is'))
+    table['silent'] = moved(table, 'filter', 'as it is').where(~table.refused & ~table.said)
+    each = table.groupby('filter', sort=False)
+    return pd.DataFrame(dict(radiographs=each.size(), refused=each.refused.sum(), said=each.said.sum(),
+                             moved=each.silent.mean(), silently_off=each.silent.agg(lambda s: (s > 3).sum())))
+
+
+def main(folder: str, out: str) -> None:
+    found, withheld = find_dataset(folder), set(pd.read_csv(WITHHELD, dtype=str).id)
+    labels = read_labels(found.labels).set_index('id')
+    files = {picture_id(file.name): file for file in picture_files(found.folder)}
+    ids = [id for id in sorted(files) if id in labels.index and id not in withheld and fold_of(id) == 0][:RADIOGRAPHS]
+    hands = [(id, read_pixels(files[id]), 'M' if labels.male[id] else 'F', labels.boneage[id]) for id in ids]
+    assessor = Assessor(threads=1)
+    for name, table in (('stretch', stretch_table), ('filters', filter_table)):
+        table(assessor, hands).round(2).to_csv(f'{out}/{name}.csv')
+
+
+if __name__ == '__main__': main(*sys.argv[1:])
