@@ -227,7 +227,8 @@ def check_rows(
     mask: np.ndarray, # the hand, (height, width), bool
 ) -> str: # for people; empty where there is nothing to say
     "Raise `PictureError` for a picture whose rows do not fit one another, as after a bad copy."
-    jump = seam(positive, above_wrist(points, mask))
+    sideways, along = np.abs(points[0] - points[2]) # to the fingertip
+    jump = seam(positive, above_wrist(points, mask)) if along > sideways else 1 # bones along the rows look like seams
     if jump > TORN or is_torn(positive, points, mask):
         raise PictureError('its rows do not fit one another: the file is damaged; copy it again from its source')
     return SHIFTED if jump > SEAM or seam(positive, np.ones_like(mask)) > TORN else ''
