@@ -120,7 +120,7 @@ def test_a_squash_is_seen(assessor, save, male):
 
 @pytest.mark.parametrize('male', (True, False))
 def test_a_strange_texture_is_said(assessor, save, male):
-    """After grain, strong sharpening, or in a photograph of a screen there is no age, or a word with it."""
+    """After grain, sharpening, embossing, or in a photograph of a screen there is no age, or a word with it."""
     rng, hand = np.random.default_rng(8), draw_phantom(120, male, np.random.default_rng(8), 800, pose=False).picture
     def blur(sd): return cv2.GaussianBlur(hand, (0, 0), sd).astype(float)
     def strange(picture):
@@ -128,7 +128,9 @@ def test_a_strange_texture_is_said(assessor, save, male):
         return not found.accepted or 'texture' in found.note
     assert not strange(hand)
     photograph = 20 + .8 * blur(1.5) + rng.normal(0, 12, hand.shape)
-    for picture in (hand + rng.normal(0, 25, hand.shape), 4. * hand - 3 * blur(3), photograph): assert strange(picture)
+    grainy, sharp = hand + rng.normal(0, 25, hand.shape), 4. * hand - 3 * blur(3)
+    embossed = cv2.filter2D(hand, cv2.CV_64F, np.float64([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]))
+    for picture in (grainy, sharp, embossed, photograph): assert strange(picture)
 
 
 @pytest.mark.parametrize('seed', range(3))
