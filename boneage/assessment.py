@@ -220,7 +220,7 @@ class Assessor(Reader):
         width: float | None = None, height: float | None = None, # original size, px, where the file may be squashed
         age_months: float | None = None, # the child's own age, to compare with; None: what the DICOM header says
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
-        frame: int | None = None, # of a DICOM file of several, counted from 1
+        frame: int | None = None, # of a DICOM file of several, or page of a TIFF, counted from 1
         anyway: bool = False, # read what says that it is no radiograph; believe what is given against the header
         height_cm: float | None = None, # of the child, for the adult height to expect
     ) -> Examined:

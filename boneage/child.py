@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SEXES', 'SEX_NAMES', 'SEX_COLOURS', 'SEX_WORDS', 'TRUTHS', 'OLDEST', 'DAYS', 'EXPOSED', 'TAKEN', 'MONTH_APART',
-           'YEAR_APART', 'PLACEHOLDER', 'parse_sex', 'in_years', 'parse_number', 'read_sex', 'read_male', 'Refusal',
-           'ChildError', 'Patient', 'Header', 'read_date', 'age_by_dates', 'stated_age', 'contradiction',
-           'read_patient', 'Child', 'find_child']
+           'YEAR_APART', 'PLACEHOLDER', 'UNSAID', 'parse_sex', 'in_years', 'parse_number', 'read_sex', 'read_male',
+           'Refusal', 'ChildError', 'Patient', 'Header', 'read_date', 'age_by_dates', 'stated_age', 'contradiction',
+           'read_sex_of', 'read_patient', 'Child', 'find_child']
 
 # %% ../nbs/reading/01_child.ipynb #d10b7376
 import re
@@ -78,6 +78,7 @@ class Patient:
     age_months: float | None = None
     age_from: str = '' # PatientBirthDate or PatientAge
     note: str = '' # why the header's age is not used, where it contradicts itself
+    strange_sex: str = '' # what PatientSex says, where that is not understood
 
 DAYS = {'D': 1, 'W': 7, 'M': 365.25 / 12, 'Y': 365.25}  # the units of PatientAge
 EXPOSED = ('StudyDate', 'AcquisitionDate', 'AcquisitionDateTime')  # each the day of the exposure, the best first
@@ -121,7 +122,7 @@ def stated_age(
 ) -> float | None: # months
     "What PatientAge says: three digits and a unit."
     text = str(header.get('PatientAge', '')).strip()
-    if len(text) != 4 or not text[:3].isdigit() or text[3] not in DAYS: return None
+    if not re.fullmatch('[0-9]{3}[DWMY]', text): return None
     return round(int(text[:3]) * DAYS[text[3]] / DAYS['M'], 1)
 
 # %% ../nbs/reading/01_child.ipynb #1f97ad2f
@@ -138,15 +139,27 @@ def contradiction(
         return f'PatientBirthDate makes {by_dates:g} months, PatientAge {stated:g}: the age is not used'
     return ''
 
+# %% ../nbs/reading/01_child.ipynb #0c6858e5
+UNSAID = ('', 'o', 'other', 'u', 'unknown')  # PatientSex where it is neither, or nobody knows it
+
+def read_sex_of(
+    header: Header,
+) -> tuple[str, str]: # F, M or empty; what is not understood, in one line
+    "What PatientSex says."
+    said = header.get('PatientSex', None) or ''
+    text = ' '.join((said if isinstance(said, str) else '\\'.join(map(str, said))).split())
+    sex = SEX_WORDS.get(text.lower(), '')
+    return sex, '' if sex or text.lower() in UNSAID else text[:16]
+
 def read_patient(
     header: Header,
 ) -> Patient:
     "The child of a DICOM header."
-    sex = SEX_WORDS.get(str(header.get('PatientSex', '')).strip().lower(), '')
-    if note := contradiction(header): return Patient(sex, note=note)
-    if (months := age_by_dates(header)) is not None: return Patient(sex, months, 'PatientBirthDate')
+    sex, strange = read_sex_of(header)
+    if note := contradiction(header): return Patient(sex, note=note, strange_sex=strange)
+    if (months := age_by_dates(header)) is not None: return Patient(sex, months, 'PatientBirthDate', '', strange)
     months = stated_age(header)
-    return Patient(sex, months, 'PatientAge' if months is not None else '')
+    return Patient(sex, months, 'PatientAge' if months is not None else '', '', strange)
 
 # %% ../nbs/reading/01_child.ipynb #0657701d
 @dataclass(frozen=True)
@@ -173,6 +186,8 @@ def find_child(
     age, age_from = (patient.age_months, patient.age_from) if age_months is None else (age_months, 'given')
     if age is not None and age > OLDEST:
         raise ChildError(f"the age of {in_years(age)} is an adult's: bone age ends with growth; give a child's picture")
-    note = f'PatientSex {patient.sex} does not count' if against else patient.note if age is None else ''
+    notes = ((f'PatientSex {patient.sex} does not count', against), (patient.note, age is None),
+             (f'PatientSex {patient.strange_sex} is not understood', bool(patient.strange_sex)))
+    note = '; '.join(text for text, here in notes if text and here)
     sex_from = 'given' if sex else 'PatientSex' if patient.sex else ''
     return Child(sex or patient.sex, sex_from, age, age_from, note)

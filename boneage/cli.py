@@ -174,7 +174,7 @@ Height = Annotated[float | None, typer.Option(metavar='CM', parser=number, callb
 Json = Annotated[bool, typer.Option('--json', help='Print JSON for programs.')]
 Sex = Annotated[str, typer.Option(metavar='M|F', callback=check_sex, show_default=False,
                                   help='Sex of the patients, where neither DICOM nor a table says it.')]
-Frame = Annotated[int | None, typer.Option(metavar='N', min=1, help='Of DICOM files of several frames.')]
+Frame = Annotated[int | None, typer.Option(metavar='N', min=1, help='Of several frames (DICOM) or pages (TIFF).')]
 Anyway = Annotated[bool, typer.Option('--anyway', help='Read what is no radiograph; believe --sex.')]
 Dicom = Annotated[Path | None, typer.Option(metavar='DIR', file_okay=False,
                                             help='Folder for DICOM reports and pictures of DICOM files.')]

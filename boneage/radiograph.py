@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'COLOURED', 'MOST_PARTS',
-           'GREY', 'RADIOGRAPHS', 'DEFLATED', 'HEADER', 'NO_FRAME', 'TABLES', 'LOSSLESS', 'SCAN', 'RESTARTS',
-           'EXPECTED', 'PIXELS', 'BEHIND', 'ENOUGH_BITS', 'EDGES', 'FIELD', 'PROGRAMMERS', 'SAME_ASPECT',
-           'MOST_STRETCHED', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'COLOURS', 'FALSE', 'STRETCHED', 'OBLONG', 'COARSE',
-           'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE', 'PictureError', 'is_dicom', 'picture_files',
-           'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph', 'read_pixels', 'read_header']
+           'ALIKE', 'SMALLER', 'BITS', 'PLANES', 'SIGN', 'GREY', 'RADIOGRAPHS', 'DEFLATED', 'HEADER', 'NO_FRAME',
+           'TABLES', 'LOSSLESS', 'SCAN', 'RESTARTS', 'EXPECTED', 'PIXELS', 'BEHIND', 'ENOUGH_BITS', 'EDGES', 'FIELD',
+           'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'SPACINGS', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
+           'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE',
+           'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph',
+           'read_pixels', 'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
 import ctypes
@@ -131,25 +132,42 @@ def _quiet_tiff() -> None:
     for name in ('TIFFSetErrorHandler', 'TIFFSetWarningHandler'):
         if hasattr(library, name): getattr(library, name)(None)
 
-def _largest_page(image: 'PIL.Image.Image') -> int: # how many there are
-    "Turn a file of several pages to the largest one; raises `PictureError` for more than `MOST_PARTS`."
+def _page_areas(
+    image: 'PIL.Image.Image',
+) -> list[int]: # px
+    "The size of each page of a file; raises `PictureError` for more than `MOST_PARTS`."
     areas: list[int] = []
     while len(areas) <= MOST_PARTS:
         try: image.seek(len(areas))
-        except EOFError: break
+        except EOFError: return areas
         _check_pixels(*image.size, 1 if image.mode in ('1', 'L') or ';' in image.mode else WIDE)
         areas.append(image.width * image.height)
-        if image.format != 'TIFF': break
-    else: raise PictureError(f'has more than {MOST_PARTS} pages; give one radiograph')
-    image.seek(areas.index(max(areas)))
-    return len(areas)
+        if image.format != 'TIFF': return areas
+    raise PictureError(f'has more than {MOST_PARTS} pages; give one radiograph')
+
+# %% ../nbs/reading/02_radiograph.ipynb #80aa24ff
+ALIKE = .5  # of the largest page: another one as large may be another radiograph
+
+def _choose_page(
+    image: 'PIL.Image.Image',
+    page: int | None, # counted from 1
+) -> int: # how many there are
+    "Turn a file to a page, or to the largest; raises `PictureError` where several are large and nobody says which."
+    areas = _page_areas(image)
+    n, large = len(areas), sum(area > ALIKE * max(areas) for area in areas)
+    if page is None and large > 1: raise PictureError(f'has {large} large pages; say which is the radiograph (--frame)')
+    if page is not None and page > n: raise PictureError(f'has {n} page{"s" * (n > 1)}, no page {page}')
+    image.seek(areas.index(max(areas)) if page is None else page - 1)
+    return n
 
 # %% ../nbs/reading/02_radiograph.ipynb #817897ab
+SMALLER = 330  # the tag of a TIFF that says where smaller copies of a page stand
+
 def _check_tail(image: 'PIL.TiffImagePlugin.TiffImageFile', data: bytes) -> None:
     "Raise `EOFError` for a TIFF of one page whose header stands first and whose pixels do not go to the end."
     tags = ((273, 324), (279, 325)) # where strips or tiles begin, how long they are; old files lack the second
     starts, sizes = (image.tag_v2.get(strips) or image.tag_v2.get(tiles) for strips, tiles in tags)
-    if not (starts and sizes): return
+    if not (starts and sizes) or SMALLER in image.tag_v2: return
     end = max(map(sum, zip(starts, sizes)))
     if image.tag_v2.offset < min(starts) and len(data) > end + 3: raise EOFError('the TIFF goes on behind its pixels')
 
@@ -159,11 +177,33 @@ def _check_greys(image: 'PIL.Image.Image') -> None:
     right = (table == np.arange(len(table))[:, None]).all(1)
     if 0.5 <= right.mean() < 1: raise ValueError('its table of grey levels has gaps')
 
+# %% ../nbs/reading/02_radiograph.ipynb #f71f439f
+BITS, PLANES, SIGN = 258, 284, 339  # tags of a TIFF: bits of a number, how colours are stored, what kind of number
+
+def _as_stored(
+    image: 'PIL.TiffImagePlugin.TiffImageFile',
+    px: np.ndarray, # as Pillow decodes it
+) -> np.ndarray:
+    "The pixels of a TIFF as the numbers that they are, where Pillow takes them for others."
+    bits, planes, sign = (int(np.ravel(image.tag_v2.get(tag) or 1)[0]) for tag in (BITS, PLANES, SIGN))
+    if (bits, planes, image.mode) == (16, 2, 'RGB'):
+        raise PictureError('has colours of 16 bits in separate planes; export the grey radiograph')
+    if (bits, sign, px.dtype) == (8, 2, np.uint8): return px.view(np.int8).astype(np.int16)
+    return px.view(np.uint32) if (bits, sign, px.dtype) == (32, 1, np.int32) else px
+
+def _density(
+    said: dict, # by Pillow, of a picture
+) -> tuple[float, float]: # the height and the width of a pixel, any unit
+    "The shape of the pixels of a picture, from how many of them make up a length: a unit need not be said."
+    across, down = next((said[key] for key in ('dpi', 'aspect', 'resolution', 'jfif_density') if key in said), (1, 1))
+    return (float(across), float(down)) if across > 0 and down > 0 else (1., 1.)
+
 # %% ../nbs/reading/02_radiograph.ipynb #080ca95c
 GREY = ('1', 'L', 'LA', 'La', 'F')  # modes of Pillow, besides those that begin with I
 
 def _decode_image(
     data: bytes,
+    page: int | None = None, # of a TIFF, counted from 1; None: the largest
 ) -> tuple[np.ndarray, float, tuple[float, float]]: # grey; its share in colour; height and width of a pixel, any unit
     "The stored pixels of a PNG, JPEG, TIFF or BMP file."
     from PIL import Image
@@ -173,13 +213,13 @@ def _decode_image(
     if data.startswith(b'\xff\xd8'): _check_jpeg(data)
     _quiet_tiff()
     with Image.open(BytesIO(data), formats=('PNG', 'JPEG', 'TIFF', 'BMP')) as image:
-        pages = _largest_page(image)
+        pages = _choose_page(image, page)
         if isinstance(image, TiffImageFile) and pages == 1: _check_tail(image, data)
         if image.mode == 'P': _check_greys(image)
-        across, down = image.info.get('dpi') or (1, 1)
-        shape, keep = (float(across or 1), float(down or 1)), image.mode in ('L', 'F') or image.mode.startswith('I')
+        keep = image.mode in ('L', 'F') or image.mode.startswith('I')
         coloured = 0. if keep or image.mode in GREY else _colour(np.asarray(_sample(image).convert('RGB')))
-        return np.array(image if keep else image.convert('L')), coloured, shape
+        px = np.array(image if keep else image.convert('L'))
+        return _as_stored(image, px) if isinstance(image, TiffImageFile) else px, coloured, _density(image.info)
 
 # %% ../nbs/reading/02_radiograph.ipynb #663787dd
 def _fill_in(ds: 'pydicom.Dataset') -> None:
@@ -191,6 +231,7 @@ def _fill_in(ds: 'pydicom.Dataset') -> None:
                    BitsStored=bits, HighBit=(bits or 1) - 1)
     for key, value in implied.items():
         if ds.get(key) in (None, ''): setattr(ds, key, value)
+    ds.PhotometricInterpretation = str(ds.PhotometricInterpretation).strip().upper()
     for key in ('RescaleSlope', 'RescaleIntercept'):
         if key in ds and ds[key].is_empty: setattr(ds, key, dict(RescaleSlope=1, RescaleIntercept=0)[key])
 
@@ -209,7 +250,7 @@ def _check_kind(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for a file that says that it is no radiograph."
     said = ds.get('Modality') or 'DX'
     for modality in [said] if isinstance(said, str) else said:
-        if modality in RADIOGRAPHS: continue
+        if str(modality).strip().upper() in RADIOGRAPHS: continue
         kind = ' '.join(str(modality).split())[:16] # a damaged header may have anything here
         raise PictureError(f'is of modality {kind}, no radiograph ({", ".join(RADIOGRAPHS)}); give the radiograph')
     if [*(ds.get('ImageType') or [])][:2] == ['DERIVED', 'SECONDARY']:
@@ -421,7 +462,8 @@ def _check_length(ds: 'pydicom.Dataset') -> None:
 # %% ../nbs/reading/02_radiograph.ipynb #9f4728b7
 def _roughness(px: np.ndarray) -> float:
     "How much neighbours differ on average, in the numbers of the picture."
-    return float(np.abs(np.diff(px.astype(np.float32))).mean())
+    columns = np.sort(np.abs(np.diff(px.astype(np.float32))).mean(0))
+    return float(columns[:19 * len(columns) // 20].mean()) # the edges of a border stand in a few columns
 
 # %% ../nbs/reading/02_radiograph.ipynb #27a639aa
 ENOUGH_BITS = 4_000_000  # pixels that are looked at, about
@@ -524,8 +566,8 @@ def _rescale(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray:
     "Values of stored numbers, bright = dense."
     from pydicom.pixels import apply_rescale
     if ds.PhotometricInterpretation == 'MONOCHROME1':
-        whole = px.dtype.kind != 'f'
-        px = (-1 if ds.PixelRepresentation else 2**ds.BitsStored - 1) - px.astype(np.int32 if whole else np.float32)
+        top = -1 if ds.PixelRepresentation else 2**ds.BitsStored - 1
+        px = -px if px.dtype.kind == 'f' else top - px.astype(np.int32)
     return apply_rescale(px, ds)
 
 # %% ../nbs/reading/02_radiograph.ipynb #cfbbbb87
@@ -599,21 +641,30 @@ class Radiograph:
     note: str = '' # what may be wrong with it and cannot be seen
     header: 'pydicom.Dataset | None' = None # of a DICOM file, without its pixels
 
+# %% ../nbs/reading/02_radiograph.ipynb #a7392670
+SPACINGS = ('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing')  # mm, the best first
+
+def _pairs(
+    header: 'pydicom.Dataset',
+    keys: tuple[str, ...], # of its attributes
+) -> Iterator[tuple[float, float]]:
+    "Those of some attributes that are two numbers above zero."
+    for key in keys:
+        found = np.ravel(header.get(key) or []).astype(float)
+        if len(found) == 2 and found.min() > 0: yield float(found[0]), float(found[1])
+
 def read_spacing(
     header: 'pydicom.Dataset',
 ) -> tuple[float, float] | None: # rows, columns; mm
     "The distance of the pixels of a DICOM file."
-    for key in ('PixelSpacing', 'ImagerPixelSpacing'):
-        if len(found := [float(mm) for mm in header.get(key) or []]) == 2 and min(found) > 0: return found[0], found[1]
-    return None
+    return next(_pairs(header, SPACINGS), None)
 
 # %% ../nbs/reading/02_radiograph.ipynb #2b0bca76
 LARGE = 1250  # px: the longer side of what is left of a picture of twice that or more
 
-def _pixel_shape(ds: 'pydicom.Dataset') -> tuple[float, float]: # height and width of a pixel, any unit
-    "The shape of the pixels of a DICOM file."
-    aspect = [float(side) for side in ds.get('PixelAspectRatio') or []]
-    return read_spacing(ds) or ((aspect[0], aspect[1]) if len(aspect) == 2 and min(aspect) > 0 else (1., 1.))
+def _pixel_shapes(ds: 'pydicom.Dataset') -> list[tuple[float, float]]: # height and width of a pixel, any unit
+    "What a DICOM file says of the shape of its pixels, the best first; a square where it says nothing."
+    return [*_pairs(ds, (*SPACINGS, 'PixelAspectRatio'))] or [(1., 1.)]
 
 def _shrink(px: np.ndarray) -> tuple[np.ndarray, int]: # the picture; the side of the blocks
     "Average whole blocks of a large picture's pixels."
@@ -629,7 +680,7 @@ def _parse(
     anyway: bool, # read what says that it is no radiograph
 ) -> 'tuple[np.ndarray, float, tuple[float, float], pydicom.Dataset | None]': # as `_decode_image`; header of DICOM
     "What is in the bytes of a file."
-    if not _is_dicom(data): return *_decode_image(data), None
+    if not _is_dicom(data): return *_decode_image(data, frame), None
     import pydicom
     ds = pydicom.dcmread(BytesIO(_inflate(data)), force=True)
     if not anyway: _check_kind(ds)
@@ -643,7 +694,7 @@ def _parse(
     _check_bits(ds)
     px, coloured = _decode_dicom(ds, index)
     if 'PixelData' in ds: del ds.PixelData
-    return px, coloured, _pixel_shape(ds), ds
+    return px, coloured, _pixel_shapes(ds)[0], ds
 
 # %% ../nbs/reading/02_radiograph.ipynb #9344973b
 MARKED, FALSE_COLOURS = .001, .05  # shares of a picture in colour: said; refused
@@ -651,6 +702,7 @@ COLOURS = 'there are colours in it: where marks hide bones its age is wrong; giv
 FALSE = 'is in false colours; give the grey radiograph'
 STRETCHED = 1.05  # times as long as wide, or as wide as long, that its pixels are said to be: said
 OBLONG = 'its pixels are said to be {:.2f} times as long as wide: if they are square, its age is wrong'
+TWO_SHAPES = 'its header says two things of the shape of its pixels: if the first is wrong, so is its age'
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
 BLOCKY = 3.5  # times that neighbours differ more across the borders of blocks than within them: said
 BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
@@ -696,14 +748,16 @@ def _doubts(
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
     if coloured > FALSE_COLOURS: raise PictureError(FALSE)
     blocks = coarse > COARSE or _blockiness(px) > BLOCKY
-    return [text for text, here in ((BLOCKS, blocks), (COLOURS, coloured > MARKED)) if here]
+    shapes = [high / wide for high, wide in _pixel_shapes(header)] if header is not None else [1.]
+    found = (BLOCKS, blocks), (COLOURS, coloured > MARKED), (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes))
+    return [text for text, here in found if here]
 
 # %% ../nbs/reading/02_radiograph.ipynb #ff6858d0
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
     width: float | None = None,  # original width, px, where the file may be squashed
     height: float | None = None, # original height, px
-    frame: int | None = None,    # of a DICOM file of several, counted from 1
+    frame: int | None = None,    # of a DICOM file of several, or page of a TIFF, counted from 1
     anyway: bool = False,        # read a DICOM file that says that it is no radiograph
 ) -> Radiograph:
     "Read a radiograph in the aspect that it was taken with, or raise a `PictureError`."
@@ -715,6 +769,7 @@ def read_radiograph(
             notes = _doubts(data, header, px := _plain_numbers(px), coloured)
             px, shrunk = _shrink(px)
             px = _unsigned(px if header is None else _rescale(px, header))
+            about = (None, Patient()) if header is None else (read_spacing(header), read_patient(header))
     except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e, _is_dicom(data)) from e  # decoders raise many types
     if not width and max(high / wide, wide / high) > MOST_STRETCHED:
@@ -722,7 +777,6 @@ def read_radiograph(
     if not width and max(high / wide, wide / high) > STRETCHED: notes.append(OBLONG.format(high / wide))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
     if square := header is None and px.shape[0] == px.shape[1] and not width: notes.insert(0, SQUARE)
-    about = (None, Patient()) if header is None else (read_spacing(header), read_patient(header))
     return Radiograph(px, about[0], shrunk, about[1], square, '; '.join(notes), header)
 
 # %% ../nbs/reading/02_radiograph.ipynb #be89c447

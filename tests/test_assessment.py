@@ -308,3 +308,15 @@ def test_real_speed_and_memory(real_data):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
     warm, memory = map(float, done.stdout.split())
     assert warm < 2 and memory < 600e6
+
+
+@pytest.mark.parametrize('male', (True, False))
+def test_a_short_wrist_is_said(assessor, save, male):
+    """Cut off at the carpals there is no age, below them a word with it, and of a whole forearm nothing is said."""
+    hand = draw_phantom(120, male, np.random.default_rng(8), 600, pose=False).picture
+    tip, _, capitate = assessor.register(hand).points
+    length = np.linalg.norm(tip - capitate)
+    def cut(below): return assessor.assess(save(hand[:round(capitate[1] + below * length)]), 'FM'[male])
+    assert 'forearm' not in cut(.4).note
+    for below in (.19, .12): assert 'forearm' in (found := cut(below)).note or not found.accepted
+    assert not cut(.02).accepted

@@ -2,8 +2,10 @@
 import codecs
 import csv
 import io
+import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -18,8 +20,10 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import write_dicom
+from corpus import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from boneage.assessment import Assessment, Examined, conclude, of_unknown_sex
 from boneage.clinic import follow
@@ -269,6 +273,23 @@ def test_two_that_say_the_same_are_one(tmp_path):
 
 
 # A table that is gone on with
+
+def test_a_file_that_was_changed_is_read_again(assessor, hand, tmp_path):
+    """A damaged copy that is replaced, and a radiograph that another one takes the place of."""
+    whole, file, table = picture(hand.picture, 'PNG'), tmp_path/'a.png', tmp_path/'t.csv'
+    (tmp_path/'b.png').write_bytes(whole)
+    for data in (whole[:999], whole, picture(hand.picture[:, ::-1].copy(), 'PNG')):
+        file.write_bytes(data)
+        os.utime(file, (0, 0))  # as a program that keeps the times of what it copies
+        assess_batch(assessor, jobs := find_jobs([tmp_path/'*.png'], 'F'), table)
+        rows = {row['file']: row for row in csv.DictReader(table.open())}
+        assert len(table.read_text().splitlines()) == 3 and set(rows) == {str(job.file) for job in jobs}
+        found = assessor.assess(file, 'F')
+        now = rows[str(file)]
+        assert (now['reason'], now['mirrored']) == (found.reason, '' if found.mirrored is None else str(found.mirrored))
+    before = table.read_bytes()
+    assert assess_batch(assessor, jobs, table) == 0 and table.read_bytes() == before
+
 
 def test_a_table_of_another_run_is_not_gone_on_with(assessor, hand, tmp_path):
     """Another sex, age, level or model, given or not: what differs is said, and not a byte of the table changes."""
@@ -578,6 +599,34 @@ def test_names_of_any_character_set(assessor, hand, tmp_path, code):
     for name in ('r.dcm', 'p.dcm'):
         written = pydicom.dcmread(tmp_path/name)
         assert (str(written.PatientName), written.SpecificCharacterSet) == (CHARACTERS[code], 'ISO_IR 192')
+
+
+@pytest.mark.parametrize('key, vr, before, after', [
+    ('PatientBirthDate', 'IS', '20100301', 'abcdefgh'), ('StudyTime', 'DS', '101500', '12:000'),
+    ('PatientName', 'DS', 'Doe^Jo', 'Doe^Ja')])
+def test_an_element_of_another_kind(assessor, hand, tmp_path, key, vr, before, after):
+    """The age is given all the same; what cannot stand in a report is one line."""
+    file = write_dicom(tmp_path/'a.dcm', hand.picture, StudyInstanceUID='1.2.4', SeriesInstanceUID='1.2.5',
+                       **{key: before})
+    tag = struct.pack('<HH', *divmod(tag_for_keyword(key), 65536))
+    data, size = file.read_bytes(), struct.pack('<H', len(before))
+    right, wrong = (tag + kind.encode() + size + value.encode()
+                    for kind, value in ((dictionary_VR(key), before), (vr, after)))
+    assert data.count(right) == 1
+    file.write_bytes(data.replace(right, wrong))
+    examined = assessor.examine(file, 'F')
+    assert examined.found.accepted
+    with pytest.raises(PictureError, match='^no report can be written with its header') as error:
+        write_report(examined.found, examined.radiograph.header, tmp_path/'r.dcm')
+    assert len(str(error.value).splitlines()) == 1 and not (tmp_path/'r.dcm').exists()
+
+
+def test_an_age_in_no_digits(assessor, hand, tmp_path):
+    """A superscript two is a digit to some programs and no number."""
+    file = write_dicom(tmp_path/'a.dcm', hand.picture, SpecificCharacterSet='ISO_IR 100', PatientAge='010Y')
+    file.write_bytes(file.read_bytes().replace(b'010Y', b'\xb210Y'))
+    found = assessor.assess(file, 'F')
+    assert found.accepted and found.age_months is None
 
 
 # What the rooms cost

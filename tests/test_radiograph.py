@@ -4,12 +4,14 @@ import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from conftest import write_dicom
 from corpus import dicom, jpeg_in_dicom, picture
 from hypothesis import given, settings, strategies as st
@@ -157,6 +159,7 @@ def test_bad_files_leave_stderr_alone(tmp_path):
     paths = [str(p) for p in bad_files(tmp_path).values()]
     code = """
 import sys
+import zlib
 from boneage.radiograph import PictureError, read_pixels
 for path in sys.argv[1:]:
     try: read_pixels(path)
@@ -393,7 +396,7 @@ def test_parts_that_keep_a_program_busy(tmp_path):
     """More pages or scans than any program writes are refused at once, whatever they hold."""
     page = Image.fromarray(blob())
     page.save(tmp_path/'a.tif', save_all=True, append_images=[page] * (MOST_PARTS - 1))
-    assert read_pixels(tmp_path/'a.tif').shape == blob().shape
+    assert read_radiograph(tmp_path/'a.tif', frame=MOST_PARTS).pixels.shape == blob().shape
     page.save(tmp_path/'a.tif', save_all=True, append_images=[page] * MOST_PARTS)
     with pytest.raises(PictureError, match='pages'): read_pixels(tmp_path/'a.tif')
     data = picture(blob(), 'JPEG', progressive=True)
@@ -441,3 +444,74 @@ def test_a_large_picture_is_shrunk(tmp_path):
     read = read_radiograph(tmp_path/'large.png')
     assert read.shrunk == 4 and read.pixels.shape == (1275, 900)
     assert np.abs(read.pixels.astype(float) - cv2.resize(large, (900, 1275), interpolation=cv2.INTER_AREA)).max() <= 1
+
+
+@pytest.mark.parametrize('dtype, shift', [(np.int8, -128), (np.int16, -500), (np.uint32, 2**31), (np.float32, 0)])
+def test_tiff_of_any_numbers(tmp_path, dtype, shift):
+    tifffile.imwrite(tmp_path/'a.tif', (blob().astype(np.int64) + shift).astype(dtype))
+    assert np.abs(read_pixels(tmp_path/'a.tif').astype(int) - blob()).max() <= (128 if dtype == np.uint32 else 0)
+
+
+def test_tiff_of_planes_is_refused(tmp_path):
+    planes = np.stack([blob(dtype=np.uint16)] * 3)
+    tifffile.imwrite(tmp_path/'a.tif', planes, photometric='rgb', planarconfig='separate')
+    with pytest.raises(PictureError, match='planes'): read_pixels(tmp_path/'a.tif')
+
+
+def test_tiff_with_smaller_copies(tmp_path):
+    with tifffile.TiffWriter(tmp_path/'a.tif') as file:
+        file.write(blob(), subifds=1)
+        file.write(blob()[::2, ::2], subfiletype=1)
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.tif'), blob())
+
+
+def test_pages_of_one_size(tmp_path):
+    one, other = blob(), 255 - blob()
+    Image.fromarray(one).save(tmp_path/'a.tif', save_all=True, append_images=[Image.fromarray(other)])
+    with pytest.raises(PictureError, match='2 large pages'): read_radiograph(tmp_path/'a.tif')
+    for n, page in enumerate((one, other), 1):
+        np.testing.assert_array_equal(read_radiograph(tmp_path/'a.tif', frame=n).pixels, page)
+    with pytest.raises(PictureError, match='no page 3'): read_radiograph(tmp_path/'a.tif', frame=3)
+
+
+def aspect_chunk(data: bytes, across: int, down: int) -> bytes:
+    """A PNG that says the shape of its pixels without a unit."""
+    chunk = b'pHYs' + struct.pack('>IIB', across, down, 0)
+    return data[:33] + struct.pack('>I', 9) + chunk + struct.pack('>I', zlib.crc32(chunk)) + data[33:]
+
+
+@pytest.mark.parametrize('across, down', [(1, 2), (72, 144), (0, 2)])
+def test_a_density_without_a_unit(tmp_path, across, down):
+    whole = blob(160, 120)
+    squashed = whole[:, ::2] if across else whole
+    (tmp_path/'a.png').write_bytes(aspect_chunk(picture(squashed, 'PNG'), across, down))
+    tifffile.imwrite(tmp_path/'a.tif', squashed, resolution=(across, down), resolutionunit='none')
+    jpeg = bytearray(picture(squashed, 'JPEG'))
+    jpeg[13:18] = struct.pack('>BHH', 0, across, down)
+    (tmp_path/'a.jpg').write_bytes(jpeg)
+    for suffix in ('png', 'tif', 'jpg'): assert read_pixels(tmp_path/f'a.{suffix}').shape == whole.shape, suffix
+
+
+def test_two_shapes_of_pixels_are_said(tmp_path):
+    tags = dict(ImagerPixelSpacing=[.1, .1], PixelAspectRatio=[4, 5])
+    write_dicom(tmp_path/'a.dcm', blob(), **tags)
+    found = read_radiograph(tmp_path/'a.dcm')
+    assert found.pixels.shape == blob().shape and 'two things of the shape' in found.note
+    write_dicom(tmp_path/'b.dcm', blob(), ImagerPixelSpacing=[.1, .1], PixelSpacing=[.2, .2], PixelAspectRatio=[1, 1])
+    assert not read_radiograph(tmp_path/'b.dcm').note
+
+
+def test_signed_numbers_with_a_border(tmp_path):
+    px = np.pad(blob(160, 120).astype(np.int16) * 16 - 2048, 10, constant_values=2047)
+    write_dicom(tmp_path/'a.dcm', px, PixelRepresentation=1, BitsStored=12, HighBit=11)
+    assert np.ptp(read_pixels(tmp_path/'a.dcm')) == 4095
+
+
+def test_floating_negatives(tmp_path):
+    px = blob().astype(np.float32) / 255
+    write_dicom(tmp_path/'a.dcm', blob(), 'MONOCHROME1')
+    ds = pydicom.dcmread(tmp_path/'a.dcm')
+    del ds.PixelData, ds.BitsStored, ds.HighBit, ds.PixelRepresentation
+    ds.BitsAllocated, ds.FloatPixelData = 32, (1 - px).tobytes()
+    ds.save_as(tmp_path/'a.dcm')
+    np.testing.assert_allclose(read_pixels(tmp_path/'a.dcm') / 65535, px, atol=.001)

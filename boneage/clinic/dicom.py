@@ -36,22 +36,6 @@ _NAMED = ('PatientID', 'PatientName', 'PatientBirthDate', 'PatientSex', 'StudyID
 _ADVICE = 'take the file as the scanner wrote it'
 _SIDES = 'Laterality', 'ImageLaterality' # where a header says which hand it is
 
-# %% ../../nbs/clinic/03_dicom.ipynb #2ec7a539
-def to_point_at(
-    header: Dataset | None, # of the radiograph, without pixels; None where it is no DICOM
-) -> Dataset: # a copy
-    "A header that a report can point at; raises `PictureError` where something is missing."
-    if header is None: raise PictureError(f'it is no DICOM: there is no study for a report to stand in; {_ADVICE}')
-    missing = [key for key in POINTED_AT if not header.get(key)]
-    if missing: raise PictureError(f'its header has no {", ".join(missing)} for a report to point at; {_ADVICE}')
-    header = deepcopy(header)
-    for key in _NAMED:
-        value = header.get(key)
-        setattr(header, key, str(value) if isinstance(value, PersonName) else value)
-    if str(header.PatientSex or '').strip() != 'O': header.PatientSex = read_patient(header).sex # FEMALE is no code
-    header.SpecificCharacterSet = 'ISO_IR 192' # UTF-8, whatever the radiograph's names were written in
-    return header
-
 # %% ../../nbs/clinic/03_dicom.ipynb #322f4d97
 @contextmanager
 def _writing() -> Iterator[None]:
@@ -60,9 +44,27 @@ def _writing() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
+    except PictureError: raise
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         why = ' '.join(str(error).split())[:120]
         raise PictureError(f'no report can be written with its header ({why}); {_ADVICE}') from error
+
+# %% ../../nbs/clinic/03_dicom.ipynb #2ec7a539
+def to_point_at(
+    header: Dataset | None, # of the radiograph, without pixels; None where it is no DICOM
+) -> Dataset: # a copy
+    "A header that a report can point at; raises `PictureError` where something is missing."
+    if header is None: raise PictureError(f'it is no DICOM: there is no study for a report to stand in; {_ADVICE}')
+    with _writing(): # values of another kind than the standard's
+        missing = [key for key in POINTED_AT if not header.get(key)]
+        if missing: raise PictureError(f'its header has no {", ".join(missing)} for a report to point at; {_ADVICE}')
+        header = deepcopy(header)
+        for key in _NAMED:
+            value = header.get(key)
+            setattr(header, key, str(value) if isinstance(value, PersonName) else value)
+    if str(header.PatientSex or '').strip() != 'O': header.PatientSex = read_patient(header).sex # FEMALE is no code
+    header.SpecificCharacterSet = 'ISO_IR 192' # UTF-8, whatever the radiograph's names were written in
+    return header
 
 # %% ../../nbs/clinic/03_dicom.ipynb #638a2ec3
 def _code(value: str, meaning: str, scheme: str = '99BONEAGE') -> sr.CodedConcept:

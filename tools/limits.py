@@ -1,0 +1,260 @@
+"""What the limits of reading were set by: ages as pictures get worse, and radiographs as they are.
+
+    python tools/limits.py data results              # all of them, about half an hour
+    python tools/limits.py data results levels rows  # some
+
+`data` holds the collections rsna-768, rsna-299 and rsna-fullsize; none of the withheld radiographs is looked at. Each
+table has the limits that it is about left out, and all others in place. `moved` is by how many months an age differs
+from that of the same radiograph as it is.
+
+clipping, levels, hand-size: part of the hand cut off at white or black, fewer grey levels, fewer pixels.
+wrist: the picture cut off below the capitate.
+compression, blocks: JPEGs of falling quality, as they are and saved once more as PNG.
+hands, rows: a row a radiograph, what boneage.contrast and boneage.points.ask_rows find in it.
+seams: the same of boneage.points.seam, and JPEGs of which one byte was turned.
+"""
+import random
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from unittest.mock import patch
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from boneage.assessment import Assessor
+from boneage.child import Refusal
+from boneage.contrast import count_levels, fine_detail, has_white_marks, used_levels
+from boneage.hand import Registered
+from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
+from boneage.learn.grid import fold_of
+from boneage.mask import is_negative
+from boneage.points import above_wrist, ask_rows, beyond_capitate, seam
+from boneage.radiograph import _blockiness, _coarseness, read_pixels, read_radiograph
+
+WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
+ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
+LENGTHS = (60, 80, 100, 120, 150, 180, 220) # px from capitate to fingertip
+QUALITIES, WORST = (90, 75, 60, 50, 40, 30, 20, 10), 7
+BELOW = (.12, .15, .18, .2, .22, .25, .28, .32, .36, .4, .5) # lengths of the hand below the capitate
+LEVELS = (0, 6, 8, 10, 12, 16, 24, 48, 256)
+TURNS = 25 # bytes, of each JPEG
+
+
+@dataclass
+class Film:
+    "A radiograph as it is."
+    id: str
+    pixels: np.ndarray
+    sex: str
+    label: float
+
+
+def films(data: Path, name: str = 'rsna-768', fold: int | None = None, every: int = 1) -> Iterator[Film]:
+    "Radiographs of a collection, none of them withheld."
+    found, withheld = find_dataset(data/name), set(pd.read_csv(WITHHELD, dtype=str).id)
+    labels = read_labels(found.labels).set_index('id')
+    files = {picture_id(file.name): file for file in picture_files(found.folder)}
+    ids = [id for id in sorted(files) if id in labels.index and id not in withheld and fold in (None, fold_of(id))]
+    for id in ids[::every]:
+        label = labels.loc[id]
+        pixels = read_radiograph(files[id], label.get('width'), label.get('height')).pixels
+        yield Film(id, pixels, 'M' if label.male else 'F', label.boneage)
+
+
+def read(assessor: Assessor, pixels: np.ndarray, sex: str) -> float:
+    "The age of pixels; nan where they are refused."
+    try: return assessor.read_bone_age(assessor.register(pixels), sex)
+    except Refusal: return np.nan
+
+
+def registered(assessor: Assessor, all_films: Iterable[Film]) -> Iterator[tuple[Film, Registered, np.ndarray]]:
+    "Films whose hand is found, the hand, and the picture with bright bones."
+    for film in all_films:
+        try: hand = assessor.register(film.pixels)
+        except Refusal: continue
+        yield film, hand, ~film.pixels if is_negative(film.pixels, hand.mask) else film.pixels
+
+
+def length_of(hand: Registered) -> float: return float(np.linalg.norm(hand.points[0] - hand.points[2]))
+def grey(picture): return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def cut_off(pixels: np.ndarray, mask: np.ndarray, end: str, share: float) -> np.ndarray:
+    "Grey levels stretched until a share of the hand, per cent, is lost at an end."
+    at = np.percentile(pixels[mask], share if end == 'black' else 100 - share)
+    low, high = (at, 255) if end == 'black' else (0, at)
+    return grey(255 * (pixels - np.float32(low)) / max(high - low, 1))
+
+
+def summed_up(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    "How many, how many of them were refused, and by how much the others' ages moved."
+    table = table.assign(moved=(table.age - table.before).abs(), error=(table.age - table.label).abs())
+    each = table.groupby(by, sort=False)
+    return pd.DataFrame(dict(radiographs=each.size(), refused=each.age.agg(lambda ages: ages.isna().sum()),
+                             moved=each.moved.mean(), moved_p95=each.moved.quantile(.95),
+                             error=each.error.mean())).reset_index()
+
+
+def clipping(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    with patch('boneage.contrast.MOST_CLIPPED', 1):
+        for film, hand, _ in registered(assessor, films(data, fold=0)):
+            for end, share in product(ENDS, SHARES):
+                age = read(assessor, cut_off(film.pixels, hand.mask, end, share), film.sex)
+                rows.append({'end': end, 'per cent of the hand': share, 'age': age, 'label': film.label,
+                             'before': assessor.read_bone_age(hand, film.sex)})
+    return summed_up(pd.DataFrame(rows), ['end', 'per cent of the hand'])
+
+
+def hand_size(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    with patch('boneage.points.LEAST_LENGTH', 0):
+        for film, hand, _ in registered(assessor, films(data, fold=0)):
+            for length in LENGTHS:
+                small = cv2.resize(film.pixels, None, fx=length / length_of(hand), fy=length / length_of(hand),
+                                   interpolation=cv2.INTER_AREA)
+                rows.append({'px from capitate to tip': length, 'age': read(assessor, small, film.sex),
+                             'label': film.label, 'before': assessor.read_bone_age(hand, film.sex)})
+    return summed_up(pd.DataFrame(rows), ['px from capitate to tip'])
+
+
+def wrist_of(hand: Registered) -> float: # lengths of the hand
+    return float(beyond_capitate(hand.points, hand.mask)[1].max())
+
+
+def wrist(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    with patch('boneage.points.LEAST_WRIST', 0):
+        for film, hand, _ in registered(assessor, films(data, fold=0)):
+            before, (tip, _, capitate) = assessor.read_bone_age(hand, film.sex), hand.points
+            if capitate[1] - tip[1] < abs(capitate[0] - tip[0]): continue # it lies on its side
+            for below in (below for below in BELOW if below < wrist_of(hand)): # others have no such row
+                cut = replace(film, pixels=film.pixels[:round(capitate[1] + below * length_of(hand))])
+                rows += [dict(wrist=wrist_of(short), moved=abs(read(assessor, cut.pixels, film.sex) - before))
+                         for _, short, _ in registered(assessor, [cut])]
+    return binned(pd.DataFrame(rows), 'wrist', BELOW)
+
+
+def binned(table: pd.DataFrame, by: str, edges: tuple) -> pd.DataFrame:
+    "By how much ages moved, by what is found in the pictures that moved them."
+    table = table.dropna()
+    each = table.moved.groupby(pd.cut(table[by], edges, right=False), observed=False)
+    found = pd.DataFrame(dict(pictures=each.size(), moved=each.mean(), moved_p95=each.quantile(.95), most=each.max(),
+                              over_three=each.agg(lambda moved: (moved > 3).mean())))
+    ends = pd.DataFrame({'from': edges[:-1], 'below': edges[1:]})
+    return pd.concat([ends, found.reset_index(drop=True)], axis=1)
+
+
+def levels(assessor: Assessor, data: Path) -> pd.DataFrame:
+    worse = (lambda p: p // 16 * 16, lambda p: p // 24 * 24, lambda p: p // 3, lambda p: p // 6,
+             lambda p: grey(255 * (p / 255)**2), lambda p: grey(255 * (p / 255)**3))
+    rows = []
+    with patch('boneage.contrast.FEWEST_LEVELS', 0):
+        for film, hand, _ in registered(assessor, films(data, every=7)):
+            before = assessor.read_bone_age(hand, film.sex)
+            for picture in (change(film.pixels) for change in worse):
+                used = used_levels(count_levels(picture, hand.mask))
+                rows.append(dict(levels=used, moved=abs(read(assessor, picture, film.sex) - before)))
+    return binned(pd.DataFrame(rows), 'levels', LEVELS)
+
+
+def jpegs(assessor: Assessor, all_films: Iterable[Film], qualities: tuple, again: bool) -> pd.DataFrame:
+    "A row a JPEG, or a PNG of what a JPEG left: how coarse, how blocky, its age and that of the radiograph itself."
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, patch('boneage.radiograph.TOO_COARSE', np.inf):
+        for film, quality in product(all_films, qualities):
+            data = cv2.imencode('.jpg', film.pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            px = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+            file = Path(folder, 'again.png' if again else 'once.jpg')
+            file.write_bytes((cv2.imencode('.png', px)[1] if again else data).tobytes())
+            rows.append(dict(step=_coarseness(data.tobytes(), None, px), blocks=_blockiness(px),
+                             age=assessor.assess(file, film.sex).bone_age_months,
+                             before=read(assessor, film.pixels, film.sex)))
+    return pd.DataFrame(rows).astype(float).dropna(subset='before')
+
+
+def in_parts(table: pd.DataFrame, by: str, parts: int) -> pd.DataFrame:
+    "A row a part of the files, from the least to the most of `by`."
+    moved = (table.age - table.before).abs()
+    each = table.assign(moved=moved, over=(moved > 3).where(moved.notna())).groupby(pd.qcut(table[by], parts))
+    return pd.DataFrame({by: each[by].mean(), 'files': each.size(), 'refused': each.age.agg(lambda a: a.isna().sum()),
+                         'moved': each.moved.mean(), 'moved_p90': each.moved.quantile(.9),
+                         'over_three': each.over.agg(lambda o: o.dropna().mean())})
+
+
+def compression(assessor: Assessor, data: Path) -> pd.DataFrame:
+    some = list(films(data, fold=1))[:60]
+    return in_parts(jpegs(assessor, some, (*QUALITIES, WORST), again=False), 'step', 10)
+
+
+def blocks(assessor: Assessor, data: Path) -> pd.DataFrame:
+    some = list(films(data, fold=2))[:60]
+    return in_parts(jpegs(assessor, some, QUALITIES, again=True), 'blocks', 12)
+
+
+def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    for name, every in (('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)):
+        for film, hand, positive in registered(assessor, films(data, name, every=every)):
+            length = length_of(hand)
+            rows.append(dict(data=name, id=film.id, length=round(length), fine=fine_detail(positive, hand.mask, length),
+                             levels=used_levels(count_levels(positive, hand.mask)),
+                             marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand)))
+    return pd.DataFrame(rows)
+
+
+def rows(assessor: Assessor, data: Path) -> pd.DataFrame:
+    with patch('boneage.points.is_torn', lambda *_: False), patch('boneage.points.TORN', np.inf):
+        return pd.DataFrame([dict(id=film.id, blocks=_blockiness(film.pixels),
+                                  **ask_rows(positive, hand.points, hand.mask)._asdict())
+                             for film, hand, positive in registered(assessor, films(data))])
+
+
+def both_seams(hand: Registered, positive: np.ndarray) -> dict:
+    return dict(hand=seam(positive, above_wrist(hand.points, hand.mask)),
+                anywhere=seam(positive, np.ones_like(hand.mask)))
+
+
+def turned(chance: random.Random, film: Film) -> Iterator[Film]:
+    "What decodes of its JPEG, of quality 90, one byte turned, time and again, and is not said to be damaged."
+    whole = bytearray(cv2.imencode('.jpg', film.pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(TURNS):
+            data, at = bytearray(whole), chance.randrange(whole.index(b'\xff\xda') + 14, len(whole) - 2)
+            data[at] ^= chance.randint(1, 255)
+            (file := Path(folder, 'turned.jpg')).write_bytes(data)
+            try: yield Film(film.id, read_pixels(file), film.sex, film.label)
+            except Refusal: continue
+
+
+def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
+    chance, table = random.Random(1), []
+    with patch('boneage.points.TORN', np.inf), patch('boneage.points.SEAM', np.inf):
+        for film, hand, positive in registered(assessor, films(data)):
+            table.append(dict(id=film.id, harmed=False, **both_seams(hand, positive)))
+        for film in list(films(data, fold=3))[:60]:
+            before = read(assessor, film.pixels, film.sex)
+            for harmed, hand, positive in registered(assessor, turned(chance, film)):
+                table.append(dict(id=film.id, harmed=True, **both_seams(hand, positive),
+                                  moved=abs(read(assessor, harmed.pixels, film.sex) - before)))
+    return pd.DataFrame(table)
+
+
+TABLES = {'clipping': clipping, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist, 'compression': compression,
+          'blocks': blocks, 'hands': hands, 'rows': rows, 'seams': seams}
+
+
+def main(data: str, out: str, *names: str) -> None:
+    assessor = Assessor(threads=1)
+    for name in names or TABLES:
+        table = TABLES[name](assessor, Path(data)).round(3)
+        table.to_csv(f'{out}/{name}.csv', index=False)
+        print(f'{name}: {len(table)} rows', flush=True)
+
+
+if __name__ == '__main__': main(*sys.argv[1:])
