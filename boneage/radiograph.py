@@ -582,7 +582,7 @@ def _unsigned(px: np.ndarray) -> np.ndarray:
 
 # %% ../nbs/reading/02_radiograph.ipynb #fa89ad75
 PROGRAMMERS = re.compile( # words that tell a user nothing
-    r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b")
+    r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b|unpack|buffer")
 
 # %% ../nbs/reading/02_radiograph.ipynb #ce4abf05
 def _refusal(error: Exception, dicom: bool) -> PictureError:
