@@ -8,9 +8,9 @@ __all__ = ['app', 'EXTRAS', 'SHIPPED', 'PACKED', 'Files', 'Weights', 'Age', 'Lev
            'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'Recipe', 'Only', 'Trunk', 'Backbone', 'Start',
            'Epochs', 'Also', 'Cpus', 'Gpus', 'one_line', 'say', 'complain', 'progress_bar', 'show_version', 'common',
            'missing', 'in_plain_words', 'explain', 'fill_in', 'main', 'check_sex', 'number', 'check_age',
-           'check_height', 'check_level', 'load_assessor', 'check_names', 'check_kept', 'tell', 'write_page',
-           'write_dicom', 'assess_each', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess', 'read_ids',
-           'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'follow', 'on_ray',
+           'check_height', 'check_level', 'load_assessor', 'check_names', 'files_of', 'check_kept', 'tell',
+           'write_page', 'write_dicom', 'assess_each', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess',
+           'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'follow', 'on_ray',
            'train_masks', 'train_points', 'scale_of', 'weights_of', 'choose_cells', 'train_age', 'pack', 'export',
            'check_port', 'serve', 'node', 'demo', 'draw']
 
@@ -103,6 +103,8 @@ def explain(
     if type(error).__module__.startswith('boneage.'): return str(error), 1  # our own say what to do
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f'{error.filename}: {error.strerror}; check the name, its permissions and the room on its disk', 1
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return 'there is no room left on the disk to write to; make some, delete what was written in part, run again', 1
     return f'{type(error).__name__}: {error}; BONEAGE_DEBUG=1 shows where', 1
 
 # %% ../nbs/clinic/05_command_line.ipynb #e85014b5
@@ -127,7 +129,10 @@ def main(
     "Run the command line; an error is one line on stderr."
     args = fill_in(sys.argv[1:] if args is None else args)
     try: status = typer.main.get_command(app)(args, 'boneage', standalone_mode=False) or 0
-    except (KeyboardInterrupt, typer.Abort): status = 130
+    except (KeyboardInterrupt, typer.Abort) as error:
+        empty = isinstance(error.__cause__, EOFError) # for typer, a file that ends too early is one who left
+        if empty: complain('a file of the run or of the weights is empty or cut short; make that folder again')
+        status = 1 if empty else 130
     except Exception as error:
         if os.environ.get('BONEAGE_DEBUG'): raise
         message, status = explain(error)
@@ -223,6 +228,13 @@ def check_names(
         if f.resolve() in written: raise typer.BadParameter(f'{f} would be overwritten; name another folder')
 
 # %% ../nbs/clinic/05_command_line.ipynb #0cf1b676
+def files_of(folder: Path) -> list[Path]:
+    "The labels and the pictures of a data set."
+    from boneage.learn.data import find_dataset
+    from boneage.radiograph import picture_files
+    found = find_dataset(folder)
+    return [found.labels, *picture_files(found.folder)]
+
 def check_kept(
     out: Path, # to write
     files: list[Path], # to read
@@ -362,12 +374,12 @@ def follow_child(
     from boneage.clinic import batch as batches, follow
     jobs = batches.find_jobs(inputs, sex or None, None, complain)
     named = [Path(file) for file in (*inputs, *(job.file for job in jobs))]
-    for written in filter(None, (out, report)): check_kept(written, named)
-    for written in filter(None, (out, report)): written.parent.mkdir(parents=True, exist_ok=True)
+    files = [*filter(None, (out, report))]
+    for n, written in enumerate(files): check_kept(written, [*named, *files[:n]])
+    for written in files: written.parent.mkdir(parents=True, exist_ok=True)
     assessor = load_assessor(weights)
     examined = [assessor.examine(job.file, job.sex, age_months=job.age_months) for job in jobs]
-    for each in examined:
-        if not each.found.accepted: complain(each.found)
+    for found in (each.found for each in examined if not each.found.accepted): complain(found)
     course = follow.read_course(examined)
     for line in follow.in_words(course): say(line)
     if out: follow.write_course(course, out)
@@ -450,9 +462,8 @@ def evaluate(
     "Compare assessments with the labels of a data set."
     from boneage import TERMS
     from boneage.learn import evaluation
-    from boneage.learn.data import find_dataset
     if out:
-        check_kept(out, [find_dataset(folder).labels, *([ids] if ids else [])])
+        check_kept(out, [*files_of(folder), *([ids] if ids else [])])
         out.parent.mkdir(parents=True, exist_ok=True)
     chosen, assessor = read_ids(ids) if ids else None, load_assessor(weights)
     with progress_bar('assessing') as progress:

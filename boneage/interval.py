@@ -20,8 +20,8 @@ def half_width(
     level: float, # share of new radiographs to hold, above 0 and below 1
 ) -> float: # months
     "The conformal quantile; raises `ValueError` for a level that so few errors cannot promise."
-    rank = int(np.ceil(round((len(errors) + 1) * level, 6)))
-    if not 0 < level < 1 or rank > len(errors):
+    rank = int(np.ceil(round((len(errors) + 1) * level, 6))) if 0 < level < 1 else 0
+    if not 0 < rank <= len(errors):
         most = len(errors) / (len(errors) + 1)
         raise ValueError(f'{level:g} is no level for an interval from {len(errors)} radiographs; '
                          f'give one above 0 and at most {most:.3f}')

@@ -16,8 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 import numpy as np
-import onnxruntime as ort
 import boneage
+
+# %% ../nbs/reading/03_networks.ipynb #90a4bce9
+os.environ['ORT_DISABLE_TELEMETRY'] = '1'
+import onnxruntime as ort # noqa: E402 (it looks at the environment when it is imported)
 
 # %% ../nbs/reading/03_networks.ipynb #c20b5244
 class WeightsError(ValueError):

@@ -205,12 +205,13 @@ def test_files_that_are_none(folder, boneage):
 
 @pytest.mark.parametrize('command', [
     'assess hand.png --sex F --report hand.png', 'batch hand.png --sex F --out hand.png',
-    'evaluate data --out data/ages.csv'])
+    'evaluate data --out data/ages.csv', 'evaluate data --out data/images/p0000.png',
+    'follow hand.png --sex F --out course.csv --report course.csv'])
 def test_what_is_read_is_not_written_over(folder, boneage, command):
     Path(write_cohort('data', 2, 1), 'labels.csv').rename('data/ages.csv')
     Path('data/keypoints.csv').unlink()
     shutil.rmtree('data/masks')
-    before = {file: file.read_bytes() for file in (Path('hand.png'), Path('data/ages.csv'))}
+    before = {file: file.read_bytes() for file in (Path('hand.png'), *Path('data').rglob('*.*'))}
     status, _, err = boneage(*command.split())
     assert status == 2 and len(err) == 1 and 'would be overwritten' in err[0]
     assert before == {file: file.read_bytes() for file in before}

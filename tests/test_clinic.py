@@ -291,6 +291,21 @@ def test_a_file_that_was_changed_is_read_again(assessor, hand, tmp_path):
     assert assess_batch(assessor, jobs, table) == 0 and table.read_bytes() == before
 
 
+def test_a_file_is_one_however_it_is_named(assessor, hand, tmp_path, monkeypatch):
+    """From where a run stands, by its full path, and once it is there."""
+    table = tmp_path/'t.csv'
+    (tmp_path/'who.csv').write_text('file,sex\na.png,F\n')
+    monkeypatch.chdir(tmp_path)
+    assert assess_batch(assessor, find_jobs(['who.csv']), table) == 1 and 'no such file' in table.read_text()
+    cv2.imwrite(str(tmp_path/'a.png'), hand.picture)
+    os.utime(tmp_path/'a.png', (0, 0))
+    for name in ('who.csv', tmp_path/'who.csv', tmp_path/'..'/tmp_path.name/'who.csv'):
+        assert assess_batch(assessor, find_jobs([name]), table) == 0
+        assert len(table.read_text().splitlines()) == 2 and 'no such file' not in table.read_text()
+    (tmp_path/'who.csv').write_text('file,sex\na.png,M\n')
+    with pytest.raises(BatchError, match='has the sex F'): assess_batch(assessor, find_jobs([tmp_path/'who.csv']), table)
+
+
 def test_a_table_of_another_run_is_not_gone_on_with(assessor, hand, tmp_path):
     """Another sex, age, level or model, given or not: what differs is said, and not a byte of the table changes."""
     cv2.imwrite(str(tmp_path/'a.png'), hand.picture)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'DATES', 'Rows', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError', 'Job', 'parse_age', 'parse_date',
            'age_on', 'spelt', 'things_of', 'find_columns', 'strange_columns', 'decode', 'split_rows', 'find_separator',
-           'text_rows', 'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'find_jobs', 'columns', 'as_row',
-           'write_rows', 'write_table', 'done_before', 'of_child', 'check_rows', 'changed_at', 'go_on', 'only_run',
-           'in_order', 'assess_batch']
+           'text_rows', 'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns',
+           'as_row', 'write_rows', 'write_table', 'done_before', 'of_child', 'check_rows', 'changed_at', 'go_on',
+           'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import codecs, csv, glob, io, math, os, re, warnings
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
 from ..child import DAYS, parse_number, read_male, read_sex
-from ..radiograph import picture_files
+from ..radiograph import MISSING, picture_files
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
 class BatchError(ValueError):
@@ -245,6 +245,10 @@ def agree(
     return replace(jobs[0], **said)
 
 # %% ../../nbs/clinic/01_batch.ipynb #4120ac27
+def full(file: Path | str) -> str:
+    "The same text however a file is named; an address is one already."
+    return file if isinstance(file, str) and '://' in file else os.path.abspath(file)
+
 def find_jobs(
     inputs: Iterable[str | Path], # files, folders, patterns, CSVs
     sex: str | None = None, # of all of whom nothing else is said
@@ -253,7 +257,6 @@ def find_jobs(
     look: Callable[..., list[Job]] = named_by, # at one input; or that of `boneage.cluster.archive`
 ) -> list[Job]: # each file once
     "The radiographs that some inputs name; raises `BatchError` for an input that names none or contradicts another."
-    def full(file): return os.path.abspath(file) if isinstance(file, Path) else file
     jobs: dict[str, list[Job]] = {} # by full path
     for text in map(str, inputs):
         found = look(text, warn)
@@ -332,11 +335,11 @@ def check_rows(
     level: float, # likewise
 ) -> None:
     "Raise `BatchError` at the first row that this run would not write like that."
-    asked = {str(job.file): job for job in jobs}
+    asked = {full(job.file): job for job in jobs}
     for file, row in rows.items():
         pairs: list[tuple[str, Any, Any]] = [('model', row['model'], model)]
         if row['level']: pairs.append(('level', _number(row['level']), level))
-        if file in asked: pairs += of_child(row, asked[file])
+        if full(file) in asked: pairs += of_child(row, asked[full(file)])
         for what, before, now in pairs:
             if before != now:
                 before, now = ('none' if value is None else value for value in (before, now))
@@ -355,17 +358,18 @@ def go_on(
     jobs: list[Job],
     model: str, # of this run
     level: float, # likewise
-) -> set[str]: # the files that need not be read
+) -> set[str]: # the files that need not be read, as of `full`
     "Cut off a table what is no row of this run, or is of a file that was changed; raises `BatchError` as `check_rows`."
     rows, size = done_before(table)
-    changed = {str(job.file) for job in jobs if str(job.file) in rows and changed_at(job.file) > changed_at(table)}
-    left = {file: row for file, row in rows.items() if file not in changed}
+    files = {full(job.file): job.file for job in jobs}
+    def changed(file): return rows[file]['reason'] == MISSING or changed_at(files[full(file)]) > changed_at(table)
+    left = {file: row for file, row in rows.items() if full(file) not in files or not changed(file)}
     check_rows(table, left, jobs, model, level)
-    if changed:
+    if len(left) < len(rows):
         write_rows(left.values(), new := table.with_name(f'{table.name}.new'))
         new.replace(table)
     elif table.exists(): os.truncate(table, size)
-    return set(left)
+    return {full(file) for file in left}
 
 # %% ../../nbs/clinic/01_batch.ipynb #070bc2d1
 @contextmanager
@@ -409,7 +413,7 @@ def assess_batch(
     def work(job): return assessor.assess(job.file, job.sex, age_months=job.age_months, level=level)
     with only_run(table):
         done = go_on(table, jobs, assessor.model, level)
-        todo = [job for job in jobs if str(job.file) not in done]
+        todo = [job for job in jobs if full(job.file) not in done]
         with table.open('a', newline='', encoding='utf-8', errors='surrogateescape') as file:
             writer = csv.DictWriter(file, columns())
             if not file.tell(): writer.writeheader()

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SPELLINGS', 'Progress', 'TWINS', 'MOST_YEARS', 'LabelError', 'picture_id', 'read_labels', 'DatasetError', 'Dataset',
-           'find_dataset', 'radiographs', 'Event', 'map_pictures', 'whole', 'CheckReport', 'Tried', 'perceptual_hash',
-           'same_files', 'near_twins', 'check_data', 'real_data', 'lot', 'held_out', 'read_points', 'held_out_points',
-           'split_withheld', 'plot_ages']
+           'possible', 'find_dataset', 'radiographs', 'Event', 'map_pictures', 'whole', 'CheckReport', 'Tried',
+           'perceptual_hash', 'same_files', 'near_twins', 'check_data', 'real_data', 'lot', 'held_out', 'read_points',
+           'held_out_points', 'split_withheld', 'plot_ages']
 
 # %% ../../nbs/learning/02_data.ipynb #e0b6412a
 import hashlib
@@ -143,6 +143,17 @@ def _is_hidden(path: Path) -> bool:
     "Whether a file or folder is none of the user's."
     return path.name.startswith(('.', '__'))
 
+# %% ../../nbs/learning/02_data.ipynb #e13d18da
+def possible(
+    labels: pd.DataFrame, # of `read_labels`
+    csv: Path, # that they are from
+) -> pd.DataFrame: # the same
+    "Labels whose ages are bone ages or not known; raises `LabelError` at the first that is neither."
+    known = labels[labels.boneage.notna()]
+    odd = known[~known.boneage.between(0, OLDEST)]
+    if odd.empty: return labels
+    raise LabelError(f'{csv}: {odd.id.iloc[0]} has a bone age of {odd.boneage.iloc[0]:g} months; correct it')
+
 # %% ../../nbs/learning/02_data.ipynb #cc3a7a52
 def find_dataset(
     folder: str | Path,  # holds images/ and labels.csv, or one folder of pictures and one CSV under any names
@@ -166,7 +177,7 @@ def radiographs(
 ) -> tuple[pd.DataFrame, Callable[[str], np.ndarray]]: # the labels, indexed by id; from an id to its pixels
     "The labels of a data set whose pictures are there, and a reader of the pictures."
     dataset = find_dataset(folder)
-    labels = read_labels(dataset.labels).drop_duplicates('id').set_index('id', drop=False)
+    labels = possible(read_labels(dataset.labels), dataset.labels).drop_duplicates('id').set_index('id', drop=False)
     labels = labels[labels.id.isin(dataset.images)]
     sizes = labels.reindex(columns=['width', 'height'])
     return labels, lambda i: read_radiograph(dataset.images[i], *sizes.loc[i]).pixels

@@ -6,8 +6,8 @@
 __all__ = ['FOLDS', 'PAPER_ADAM', 'ADAMW', 'PAPER_RECIPE', 'STRONG_LR', 'MOVE_OR_MIRROR', 'ONE_CYCLE', 'SECOND_CYCLE',
            'FINE_TUNE', 'RECIPES', 'paper_grid', 'fold_of', 'cell_rows', 'Recipe', 'read_windows', 'age_loader',
            'age_dataloaders', 'networks_in', 'nearest_network', 'begin', 'mae_months', 'age_learner', 'predict_rows',
-           'prediction_table', 'cell_card', 'write_network', 'train_cell', 'run_cell', 'registered_hands', 'run_cells',
-           'first_alone', 'train_age', 'about_run', 'collect']
+           'prediction_table', 'cell_card', 'write_network', 'train_cell', 'count_parts', 'check_same', 'run_cell',
+           'registered_hands', 'run_cells', 'first_alone', 'train_age', 'about_run', 'collect']
 
 # %% ../../nbs/learning/09_grid.ipynb #3d7da34d
 import hashlib
@@ -272,6 +272,28 @@ def train_cell(
     return net
 
 # %% ../../nbs/learning/09_grid.ipynb #41c901a5
+def count_parts(
+    parts: dict[str, np.ndarray], # rows by part, of `cell_rows`
+    name: str, # of the cell, for the error
+) -> str:
+    "How many radiographs each part has, in words; raises `DatasetError` for none to learn from or to try."
+    counts = ', '.join(f'{len(rows)} {part}' for part, rows in parts.items())
+    if len(parts['train']) and len(parts['fold']): return counts
+    raise DatasetError(f'{name}: too few radiographs ({counts}); give more data')
+
+def check_same(
+    done: Path, # predictions.csv of a finished cell
+    withheld: Set[str], # ids that this run leaves out
+    recipe: Recipe, # of this run
+) -> None:
+    "Raise `DatasetError` where a finished cell was trained otherwise than this run would."
+    found, (_, card) = read_cell(done), read_state(done.with_name('network.onnx'))
+    if (before := card['recipe']) != recipe.name:
+        raise DatasetError(f'{done.parent}: was trained by the recipe {before}, not {recipe.name}; name another --out')
+    if set(found.id[found.part == 'withheld']) != withheld:
+        raise DatasetError(f'{done.parent}: was trained with other ids withheld; name another --out')
+
+# %% ../../nbs/learning/09_grid.ipynb #2d0afec8
 def run_cell(
     cell: Cell,
     canvas: np.ndarray, # (n, height, width), uint8: of `register_datasets`
@@ -284,12 +306,12 @@ def run_cell(
     also: Set[str] = frozenset(), # names of the data sets that are only learnt from
 ) -> pd.DataFrame: # its predictions: id, data, male, boneage, part (fold or withheld), predicted
     "Train one cell and predict what it did not see; a finished cell is read, a stopped one goes on."
-    if not (done := Path(out) / cell.name / 'predictions.csv').exists():
-        parts = cell_rows(cell, table, leave_out, also)
-        counts = ', '.join(f'{len(rows)} {part}' for part, rows in parts.items())
-        if not len(parts['train']) or not len(parts['fold']):
-            raise DatasetError(f'{cell.name}: too few radiographs ({counts}); give more data')
-        progress(Event(cell.name, 0, cell.scale.age.epochs, counts))
+    parts = cell_rows(cell, table, leave_out, also)
+    if (done := Path(out) / cell.name / 'predictions.csv').exists():
+        check_same(done, set(table.id[parts['withheld']]), recipe)
+        progress(Event(cell.name, cell.scale.age.epochs, cell.scale.age.epochs, 'finished before'))
+    else:
+        progress(Event(cell.name, 0, cell.scale.age.epochs, count_parts(parts, cell.name)))
         net = train_cell(cell, canvas, table, parts, done.parent, len(leave_out), recipe, start, progress)
         if not rank_distrib():
             with whole(done) as part: prediction_table(net, canvas, table, parts, cell).to_csv(part, index=False)
