@@ -303,7 +303,8 @@ def test_a_file_is_one_however_it_is_named(assessor, hand, tmp_path, monkeypatch
         assert assess_batch(assessor, find_jobs([name]), table) == 0
         assert len(table.read_text().splitlines()) == 2 and 'no such file' not in table.read_text()
     (tmp_path/'who.csv').write_text('file,sex\na.png,M\n')
-    with pytest.raises(BatchError, match='has the sex F'): assess_batch(assessor, find_jobs([tmp_path/'who.csv']), table)
+    with pytest.raises(BatchError, match='has the sex F'):
+        assess_batch(assessor, find_jobs([tmp_path/'who.csv']), table)
 
 
 def test_a_table_of_another_run_is_not_gone_on_with(assessor, hand, tmp_path):
