@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'DATES', 'Rows', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError', 'Job', 'parse_age', 'parse_date',
            'age_on', 'spelt', 'things_of', 'find_columns', 'strange_columns', 'decode', 'split_rows', 'find_separator',
            'text_rows', 'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns',
-           'as_row', 'write_rows', 'write_table', 'done_before', 'of_child', 'check_rows', 'changed_at', 'go_on',
-           'only_run', 'in_order', 'assess_batch']
+           'stamp_of', 'as_row', 'write_rows', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged',
+           'go_on', 'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import codecs, csv, glob, io, math, os, re, warnings
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from filelock import FileLock, Timeout
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
 from ..child import DAYS, parse_number, read_male, read_sex
-from ..radiograph import MISSING, picture_files
+from ..radiograph import picture_files
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
 class BatchError(ValueError):
@@ -270,29 +270,47 @@ INTERVALS = ('interval', 'consensus') # each is two columns, its ends
 def columns() -> list[str]:
     "The columns of the table."
     ends = {f'{name}_months': (f'{name}_low', f'{name}_high') for name in INTERVALS}
-    return [column for field in fields(Assessment) for column in ends.get(field.name, (field.name,))]
+    return [*(column for field in fields(Assessment) for column in ends.get(field.name, (field.name,))), 'stamp']
+
+# %% ../../nbs/clinic/01_batch.ipynb #fa8d42f1
+def stamp_of(file: Path | str) -> str: # empty where there is none, or at an address
+    "When a file was written and how much is in it: what is written anew has another stamp."
+    try:
+        found = os.stat(file)
+        seconds, rest = divmod(found.st_mtime_ns, 10**9)
+        return f'{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09} UTC, {found.st_size} bytes'
+    except (OSError, OverflowError, ValueError): return '' # years that are none
 
 # %% ../../nbs/clinic/01_batch.ipynb #1439979c
-def as_row(found: Assessment) -> dict:
+def as_row(
+    found: Assessment,
+    stamp: str, # of its file, as it was before it was read
+) -> dict:
     "An assessment as a row."
-    row = asdict(found)
+    row = asdict(found) | dict(stamp=stamp)
     for name in INTERVALS: row[f'{name}_low'], row[f'{name}_high'] = row.pop(f'{name}_months') or (None, None)
     return row
 
 # %% ../../nbs/clinic/01_batch.ipynb #02f70472
-def write_rows(rows: Iterable[dict], table: str | Path) -> None:
-    "Write a table of rows as `as_row` makes them."
+def write_rows(
+    rows: Iterable[dict], # as of `as_row`
+    table: str | Path, # CSV to write
+) -> None:
+    "Write some rows at once."
     with Path(table).open('w', newline='', encoding='utf-8', errors='surrogateescape') as file:
         writer = csv.DictWriter(file, columns())
         writer.writeheader()
         writer.writerows(rows)
 
-def write_table(
-    found: Iterable[Assessment],
-    table: str | Path, # CSV to write
-) -> None:
-    "Write some assessments at once."
-    write_rows(map(as_row, found), table)
+# %% ../../nbs/clinic/01_batch.ipynb #900569c7
+def read_row(
+    assessor: Assessor,
+    job: Job,
+    level: float, # of the interval
+) -> dict: # as of `as_row`
+    "The row of a radiograph. What is written while it is read has a later stamp, and will be read again."
+    stamp = stamp_of(job.file)
+    return as_row(assessor.assess(job.file, job.sex, age_months=job.age_months, level=level), stamp)
 
 # %% ../../nbs/clinic/01_batch.ipynb #532d702b
 def done_before(
@@ -347,11 +365,14 @@ def check_rows(
                                  'name another table')
 
 # %% ../../nbs/clinic/01_batch.ipynb #fc278a52
-def changed_at(file: Path | str) -> int: # nanoseconds since 1970; 0 where there is none, or at an address
-    "When a file was last written, or put where it is."
-    try: found = os.stat(file)
-    except OSError: return 0
-    return max(found.st_mtime_ns, found.st_ctime_ns)
+def unchanged(
+    rows: dict[str, dict], # by file
+    jobs: list[Job],
+) -> dict[str, dict]: # likewise
+    "The rows but for those of files that have another stamp now."
+    files = {full(job.file): job.file for job in jobs}
+    def same(file, row): return full(file) not in files or stamp_of(files[full(file)]) in ('', row['stamp'])
+    return {file: row for file, row in rows.items() if same(file, row)}
 
 def go_on(
     table: Path, # may be missing
@@ -361,10 +382,7 @@ def go_on(
 ) -> set[str]: # the files that need not be read, as of `full`
     "Cut off a table what is no row of this run, or is of a file that was changed; raises `BatchError` as `check_rows`."
     rows, size = done_before(table)
-    files = {full(job.file): job.file for job in jobs}
-    def changed(file): return rows[file]['reason'] == MISSING or changed_at(files[full(file)]) > changed_at(table)
-    left = {file: row for file, row in rows.items() if full(file) not in files or not changed(file)}
-    check_rows(table, left, jobs, model, level)
+    check_rows(table, left := unchanged(rows, jobs), jobs, model, level)
     if len(left) < len(rows):
         write_rows(left.values(), new := table.with_name(f'{table.name}.new'))
         new.replace(table)
@@ -410,15 +428,15 @@ def assess_batch(
     "Assess what the table does not have yet, or what was changed since; a row each as soon as it is there."
     table, refused = Path(table), 0
     table.parent.mkdir(parents=True, exist_ok=True)
-    def work(job): return assessor.assess(job.file, job.sex, age_months=job.age_months, level=level)
+    def work(job): return read_row(assessor, job, level)
     with only_run(table):
         done = go_on(table, jobs, assessor.model, level)
         todo = [job for job in jobs if full(job.file) not in done]
         with table.open('a', newline='', encoding='utf-8', errors='surrogateescape') as file:
             writer = csv.DictWriter(file, columns())
             if not file.tell(): writer.writeheader()
-            for n, found in enumerate(in_order(work, todo, threads), len(jobs) - len(todo) + 1):
-                writer.writerow(as_row(found)); file.flush()
-                refused += not found.accepted
+            for n, row in enumerate(in_order(work, todo, threads), len(jobs) - len(todo) + 1):
+                writer.writerow(row); file.flush()
+                refused += not row['accepted']
                 if progress: progress(n, len(jobs))
     return refused

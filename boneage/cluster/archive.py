@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PART', 'BLOCK', 'STRETCH', 'is_address', 'reaching', 'place', 'parquet_rows', 'read_any_table', 'look', 'Worker',
-           'as_json', 'from_json', 'schema', 'parts_in', 'write_part', 'bind', 'done_in', 'in_lots', 'count',
-           'from_answer', 'read_all', 'check_model', 'assess_archive']
+           'as_json', 'from_json', 'schema', 'parts_in', 'as_text', 'write_part', 'bind', 'keep', 'done_in', 'in_lots',
+           'count', 'from_answer', 'read_all', 'check_model', 'assess_archive']
 
 # %% ../../nbs/cluster/03_archive.ipynb #4457a151
 import json
@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,7 @@ import cv2
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 import ray.data
@@ -32,9 +33,9 @@ from ray.exceptions import RayError
 # %% ../../nbs/cluster/03_archive.ipynb #99ce2f85
 from ..assessment import Assessment, Assessor
 from ..child import SEXES
-from boneage.clinic.batch import (
-    BatchError, Job, Rows, as_row, check_rows, columns, done_before, jobs_of, named_by, only_run, read_rows, text_rows,
-    write_table)
+from ..clinic.batch import (
+    BatchError, Job, Rows, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
+    text_rows, unchanged, write_rows)
 from .workers import LOCAL, ClusterError, whole, workers
 from ..radiograph import SUFFIXES
 
@@ -103,17 +104,17 @@ class Worker:
         cv2.setNumThreads(1)
         self.assessor, self.level = Assessor(weights, threads=1), level
 
-    def assess(self, job: Job) -> Assessment:
-        "The assessment of a radiograph on a disk or at an address."
-        def of(file): return self.assessor.assess(file, job.sex, age_months=job.age_months, level=self.level)
-        if not is_address(job.file): return of(job.file)
+    def read(self, job: Job) -> dict[str, Any]:
+        "The row of a radiograph on a disk or at an address."
+        if not is_address(job.file): return read_row(self.assessor, job, self.level)
         with tempfile.TemporaryDirectory() as folder, reaching(str(job.file)) as (store, path):
             near = Path(folder, PurePosixPath(path).name)
             if store.exists(path): store.get_file(path, str(near))
-            return replace(of(near), file=str(job.file))
+            row = read_row(self.assessor, replace(job, file=near), self.level)
+            return row | dict(file=str(job.file), stamp='') # an object has none
 
     def answer(self, job: Job) -> dict[str, Any]: # a row; or an error, which ends the run
-        try: return asdict(self.assess(job))
+        try: return self.read(job)
         except BatchError as error: return dict(error=str(error))
 
     def __call__(self, block: dict[str, np.ndarray]) -> dict[str, list[str]]: # a job and its answer, each as JSON
@@ -140,7 +141,7 @@ def _parquet_type(of: Any) -> pa.DataType:
 
 def schema() -> pa.Schema:
     "The columns of a Parquet file of assessments."
-    fields = Assessment.__annotations__
+    fields = Assessment.__annotations__ | dict(stamp=str)
     return pa.schema([(column, _parquet_type(fields.get(column, float))) for column in columns()])
 
 # %% ../../nbs/cluster/03_archive.ipynb #3fb54e0e
@@ -148,13 +149,16 @@ def parts_in(folder: Path) -> list[Path]: # CSV files
     "The whole parts of a run, in their order."
     return sorted(folder.glob('part-*.csv'))
 
-def write_part(folder: Path, n: int, found: list[Assessment]) -> None:
+def as_text(cell: Any) -> Any:
+    "A cell as Parquet can hold it: a name of a file that is no UTF-8 is spelt out."
+    return cell.encode(errors='backslashreplace').decode() if isinstance(cell, str) else cell
+
+def write_part(folder: Path, n: int, rows: list[dict]) -> None:
     "Write a part of the rows as Parquet and as CSV."
-    def text(cell): return cell.encode(errors='backslashreplace').decode() if isinstance(cell, str) else cell
-    rows = [{name: text(cell) for name, cell in as_row(each).items()} for each in found]
     file = folder / f'part-{n:06}.csv'
-    with whole(file.with_suffix('.parquet')) as part: pq.write_table(pa.Table.from_pylist(rows, schema()), part)
-    with whole(file) as part: write_table(found, part)
+    table = pa.Table.from_pylist([{name: as_text(cell) for name, cell in row.items()} for row in rows], schema())
+    with whole(file.with_suffix('.parquet')) as part: pq.write_table(table, part)
+    with whole(file) as part: write_rows(rows, part)
 
 # %% ../../nbs/cluster/03_archive.ipynb #e64f729a
 def bind(
@@ -170,19 +174,32 @@ def bind(
         for part in parts_in(folder): writer.write_table(pq.read_table(part.with_suffix('.parquet')))
 
 # %% ../../nbs/cluster/03_archive.ipynb #08cbe383
+def keep(
+    part: Path, # CSV, a Parquet file beside it
+    files: Iterable[str], # of the rows that stay
+) -> None:
+    "Take the other rows out of a part; stopped in the middle of it, it can be done again."
+    rows, _ = done_before(part)
+    parquet, names = part.with_suffix('.parquet'), pa.array([*map(as_text, files)], pa.string())
+    table = pq.read_table(parquet)
+    with whole(parquet) as to: pq.write_table(table.filter(pc.is_in(table['file'], names)), to)
+    with whole(part) as to: write_rows([rows[file] for file in files], to)
+
 def done_in(
     folder: Path, # of parts
     jobs: list[Job],
     model: str, # of this run
     level: float, # likewise
-) -> set[str]: # files
-    "The radiographs that the parts have; raises `BatchError` where this run would have written other rows."
+) -> set[str]: # files, as of `full`
+    "The radiographs that the parts have and that are still the same; raises `BatchError` as `check_rows`."
     done: set[str] = set()
-    asked = {str(job.file): job for job in jobs}
+    asked = {full(job.file): job for job in jobs}
     for part in parts_in(folder):
         rows, _ = done_before(part)
-        check_rows(part, rows, [asked[file] for file in rows if file in asked], model, level)
-        done |= rows.keys()
+        of_part = [asked[full(file)] for file in rows if full(file) in asked]
+        check_rows(part, left := unchanged(rows, of_part), of_part, model, level)
+        if len(left) < len(rows): keep(part, left)
+        done |= {full(file) for file in left}
     return done
 
 # %% ../../nbs/cluster/03_archive.ipynb #7323a95b
@@ -213,11 +230,11 @@ def _quiet() -> None:
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger('ray.data').setLevel(logging.ERROR)
 
-def from_answer(text: str) -> Assessment:
+def from_answer(text: str) -> dict[str, Any]:
     "The row of a worker; its error raises `BatchError`."
     said = json.loads(text)
     if 'error' in said: raise BatchError(said['error'])
-    return Assessment(**said)
+    return said
 
 # %% ../../nbs/cluster/03_archive.ipynb #e9277f51
 def read_all(
@@ -225,7 +242,7 @@ def read_all(
     weights: Path | None, # folder; None: the package's own
     level: float, # of the intervals
     size: int, # workers
-) -> Iterator[Assessment]: # in the order of the jobs
+) -> Iterator[dict[str, Any]]: # rows, in the order of the jobs
     "What the workers say of some radiographs, as it comes."
     _quiet()
     pool = ray.data.ActorPoolStrategy(size=size)
@@ -241,13 +258,13 @@ def read_all(
 
 # %% ../../nbs/cluster/03_archive.ipynb #1dceb6eb
 def check_model(
-    found: Iterable[Assessment],
+    rows: Iterable[dict[str, Any]],
     model: str, # of this machine
-) -> Iterator[Assessment]: # the same
+) -> Iterator[dict[str, Any]]: # the same
     "Raise `ClusterError` where a worker has other networks than this machine."
-    for each in found:
-        if each.model == model: yield each; continue
-        raise ClusterError(f'a worker reads with {each.model}, this machine with {model}; install the same everywhere')
+    for row in rows:
+        if row['model'] == model: yield row; continue
+        raise ClusterError(f'a worker reads with {row["model"]}, this machine with {model}; install the same everywhere')
 
 # %% ../../nbs/cluster/03_archive.ipynb #a90cb0a0
 def assess_archive(
@@ -266,12 +283,12 @@ def assess_archive(
         if table.exists() and not parts_in(folder):
             raise BatchError(f'{table}: was not begun with --ray; go on without it, or name another table')
         done, n = done_in(folder, jobs, model, level), len(parts_in(folder))
-        todo = [job for job in jobs if str(job.file) not in done]
+        todo = [job for job in jobs if full(job.file) not in done]
         folder.mkdir(exist_ok=True)
         with workers(address):
-            found = check_model(read_all(todo, weights, level, size or int(ray.cluster_resources()['CPU'])), model)
-            for n, some in enumerate(in_lots(count(found, len(jobs) - len(todo), len(jobs), progress), PART), n):
+            rows = check_model(read_all(todo, weights, level, size or int(ray.cluster_resources()['CPU'])), model)
+            for n, some in enumerate(in_lots(count(rows, len(jobs) - len(todo), len(jobs), progress), PART), n):
                 write_part(folder, n, some)
-                refused += sum(not each.accepted for each in some)
+                refused += sum(not row['accepted'] for row in some)
         bind(folder, table)
     return refused
