@@ -135,6 +135,7 @@ def test_an_object_store(address, store, tmp_path):
     assert all(part.stat().st_mtime_ns == then for part, then in first.items())  # not read again
     rows, expected = read(far), read(tmp_path/'near.csv')
     assert [row.pop('file') for row in rows] == [f'{place}/{Path(row.pop("file")).name}' for row in expected]
+    assert all(row.pop('stamp') for row in expected) and not any(row.pop('stamp') for row in rows)  # objects have none
     assert rows == expected and len(rows) == 12
     assert pd.read_parquet(far.with_suffix('.parquet')).accepted.map(str).tolist() == [row['accepted'] for row in rows]
 
@@ -147,8 +148,8 @@ def test_two_processes_train_one_network(hands, tmp_path):
     done = subprocess.run([*TORCHRUN, *boneage, *command], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     cell = tmp_path/'age/B-both-regression-tiny-vgg-0-0'
-    assert sorted(f.name for f in cell.iterdir()) == ['best.pth', 'epoch-0002.pth', 'history.csv', 'network.onnx',
-                                                      'predictions.csv']
+    assert sorted(f.name for f in cell.iterdir()) == ['asked.json', 'best.pth', 'epoch-0002.pth', 'history.csv',
+                                                      'network.onnx', 'predictions.csv']
     assert done.stderr.count('B-both-regression-tiny-vgg-0-0 2/2') == 1  # the first process alone tells
     history = pd.read_csv(io.BytesIO((cell/'history.csv').read_bytes()))
     assert len(history) == 2 and np.isfinite(history.valid_loss).all()

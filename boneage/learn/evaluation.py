@@ -40,6 +40,7 @@ def choose(
     csv: Path, # where the labels come from
 ) -> pd.DataFrame:
     "The labels of some ids, each once; those of `ids` that have no label are passed over."
+    if labels.empty: raise LabelError(f'{csv}: has no rows; give at least one radiograph with its age')
     labels = labels.drop_duplicates('id')
     if ids is None: return labels
     chosen = labels[labels.id.isin(set(ids))]

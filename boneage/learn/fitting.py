@@ -23,6 +23,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from ..child import SEX_NAMES
 from ..interval import Calibration
 from .age import COHORTS, Cell, parse_cell
+from .data import DatasetError
 from ..silhouette import HandSpace, brightness, silhouette, texture
 from ..warp import warp
 
@@ -43,8 +44,10 @@ def fit_linear(
 def read_cell(
     csv: str | Path, # predictions.csv of a cell
 ) -> pd.DataFrame: # id, data, male, boneage, part, predicted
-    "The predictions of a finished cell."
-    return pd.read_csv(csv, dtype={'id': str})
+    "The predictions of a finished cell; raises `DatasetError` for a file that has none."
+    try: return pd.read_csv(csv, dtype={'id': str})
+    except ValueError as error:
+        raise DatasetError(f'{csv}: cannot be read ({error}); delete it and train the cell again') from error
 
 # %% ../../nbs/learning/10_fitting.ipynb #026de07b
 def finished_cells(

@@ -6,11 +6,12 @@
 __all__ = ['FOLDS', 'PAPER_ADAM', 'ADAMW', 'PAPER_RECIPE', 'STRONG_LR', 'MOVE_OR_MIRROR', 'ONE_CYCLE', 'SECOND_CYCLE',
            'FINE_TUNE', 'RECIPES', 'paper_grid', 'fold_of', 'cell_rows', 'Recipe', 'read_windows', 'age_loader',
            'age_dataloaders', 'networks_in', 'nearest_network', 'begin', 'mae_months', 'age_learner', 'predict_rows',
-           'prediction_table', 'cell_card', 'write_network', 'train_cell', 'count_parts', 'check_same', 'run_cell',
-           'registered_hands', 'run_cells', 'first_alone', 'train_age', 'about_run', 'collect']
+           'prediction_table', 'cell_card', 'write_network', 'train_cell', 'count_parts', 'asked_of', 'begin_same',
+           'run_cell', 'registered_hands', 'run_cells', 'first_alone', 'train_age', 'about_run', 'collect']
 
 # %% ../../nbs/learning/09_grid.ipynb #3d7da34d
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterable, Set
 from contextlib import AbstractContextManager, nullcontext
@@ -281,17 +282,38 @@ def count_parts(
     if len(parts['train']) and len(parts['fold']): return counts
     raise DatasetError(f'{name}: too few radiographs ({counts}); give more data')
 
-def check_same(
-    done: Path, # predictions.csv of a finished cell
-    withheld: Set[str], # ids that this run leaves out
-    recipe: Recipe, # of this run
+# %% ../../nbs/learning/09_grid.ipynb #28fc768d
+def asked_of(
+    cell: Cell,
+    table: pd.DataFrame, # of the registered hands
+    leave_out: Set[str], # withheld ids
+    recipe: Recipe,
+    start: str | Path | None, # file to start from
+    also: Set[str], # names of the data sets that are only learnt from
+) -> dict[str, str]: # in words
+    "What else, beside its name, decides how a cell is trained."
+    def counted(names): return f'{len(names)} ({hashlib.sha256(repr(sorted(names)).encode()).hexdigest()[:8]})'
+    labels = table[['data', 'id', 'male', 'boneage']].itertuples(index=False, name=None)
+    return {'recipe': recipe.name, 'epochs': str(cell.scale.age.epochs), 'radiographs': counted([*map(str, labels)]),
+            'withheld ids': counted(leave_out), 'start': '/'.join(Path(start).parts[-2:]) if start else 'none',
+            'data sets to learn from only': ', '.join(sorted(also)) or 'none'}
+
+# %% ../../nbs/learning/09_grid.ipynb #3200f791
+def begin_same(
+    folder: Path, # of a cell
+    asked: dict[str, str], # of `asked_of`
 ) -> None:
-    "Raise `DatasetError` where a finished cell was trained otherwise than this run would."
-    found, (_, card) = read_cell(done), read_state(done.with_name('network.onnx'))
-    if (before := card['recipe']) != recipe.name:
-        raise DatasetError(f'{done.parent}: was trained by the recipe {before}, not {recipe.name}; name another --out')
-    if set(found.id[found.part == 'withheld']) != withheld:
-        raise DatasetError(f'{done.parent}: was trained with other ids withheld; name another --out')
+    "Write down what a cell is begun with; raises `DatasetError` where it was begun with something else."
+    file = folder / 'asked.json'
+    try: before = json.loads(file.read_text()) if file.exists() else asked
+    except ValueError as error: raise DatasetError(f'{file}: is damaged; name another --out') from error
+    for what, now in asked.items():
+        if (then := before.get(what)) != now:
+            raise DatasetError(f'{folder}: was begun with the {what} {then}, and this run asks for {now}; '
+                               'name another --out')
+    folder.mkdir(parents=True, exist_ok=True)
+    if not rank_distrib():
+        with whole(file) as part: part.write_text(json.dumps(asked, indent=1))
 
 # %% ../../nbs/learning/09_grid.ipynb #2d0afec8
 def run_cell(
@@ -307,8 +329,8 @@ def run_cell(
 ) -> pd.DataFrame: # its predictions: id, data, male, boneage, part (fold or withheld), predicted
     "Train one cell and predict what it did not see; a finished cell is read, a stopped one goes on."
     parts = cell_rows(cell, table, leave_out, also)
+    begin_same(Path(out, cell.name), asked_of(cell, table, leave_out, recipe, start, also))
     if (done := Path(out) / cell.name / 'predictions.csv').exists():
-        check_same(done, set(table.id[parts['withheld']]), recipe)
         progress(Event(cell.name, cell.scale.age.epochs, cell.scale.age.epochs, 'finished before'))
     else:
         progress(Event(cell.name, 0, cell.scale.age.epochs, count_parts(parts, cell.name)))
