@@ -175,22 +175,21 @@ def ask_rows(
     rows, beyond = beyond_capitate(points, mask)
     hand = rows[beyond < LEAST_WRIST]
     first, n = hand.min() + margin, max(int(np.ptp(hand)) - 2 * margin, 0)
-    grey = level_grey(positive[:, ::max(1, positive.shape[1] // ENOUGH)])
-    alike, steps, spread = compare_rows(grey[first:])
+    some = positive[:, ::max(1, positive.shape[1] // ENOUGH)]
+    alike, steps, spread = compare_rows((grey := level_grey(some))[first:])
+    border = some[first + 1:].std(1) < FLAT / 255 * np.ptp(some)
     usual = np.median(alike[np.isfinite(alike)]) if np.isfinite(alike).any() else 1.
     strong = spread > np.median(spread[:n + 1]) # a film's own grain is weaker than the hand
     broken = (strong & (alike < min(FITTING, usual - LESS_FITTING))).sum()
+    stripe = dark_stripe(np.where(border & (steps > 0), 0, steps)) # between a film and its border nothing is lost
     return Rows(float(np.nan_to_num(alike[:n]).min(initial=1)), float(usual), float(np.abs(steps[:n]).max(initial=0)),
-                dark_stripe(steps), int(broken), blank_stripe(grey))
+                stripe, int(broken), blank_stripe(grey))
 
 # %% ../nbs/reading/07_points.ipynb #7e46f1f8
 def is_torn(
-    positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
-    points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
-    mask: np.ndarray, # the hand, (height, width), bool
+    rows: Rows,
 ) -> bool:
     "Whether the rows of a picture do not fit one another."
-    rows = ask_rows(positive, points, mask)
     apart = rows.alike < min(LEAST_ALIKE, rows.usual - LESS_ALIKE)
     dark = rows.step > MOST_STEP or rows.stripe > DARKEST_STRIPE
     return apart or dark or rows.broken > MOST_BROKEN or rows.blank
@@ -254,7 +253,7 @@ def check_rows(
     "Raise `PictureError` for a picture whose rows do not fit one another, as after a bad copy."
     sideways, along = np.abs(points[0] - points[2]) # to the fingertip
     jump = seam(positive, above_wrist(points, mask)) if along > sideways else 1 # bones along the rows look like seams
-    if jump > TORN or is_torn(positive, points, mask):
+    if jump > TORN or is_torn(ask_rows(positive, points, mask)):
         raise PictureError('its rows do not fit one another: the file is damaged; copy it again from its source')
     return SHIFTED if jump > SEAM or seam(positive, np.ones_like(mask)) > TORN else ''
 

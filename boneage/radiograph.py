@@ -8,8 +8,9 @@ __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'WIDE', 'MOST_B
            'TABLES', 'LOSSLESS', 'SCAN', 'RESTARTS', 'EXPECTED', 'PIXELS', 'BEHIND', 'ENOUGH_BITS', 'EDGES', 'FIELD',
            'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'SPACINGS', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
            'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE',
-           'PictureError', 'is_dicom', 'picture_files', 'unsquash', 'Radiograph', 'read_spacing', 'read_radiograph',
-           'read_pixels', 'read_header']
+           'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'PictureError', 'is_dicom', 'picture_files', 'unsquash',
+           'Radiograph', 'read_spacing', 'find_bands', 'is_padded', 'fill_frame', 'read_radiograph', 'read_pixels',
+           'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
 import ctypes
@@ -736,6 +737,48 @@ def _blockiness(
     def usual(each): return np.sort(each)[:9 * len(each) // 10].mean() # a few edges of the picture are no blocks
     return max(float(usual(each[7::8]) / max(usual(np.delete(each, np.s_[7::8])), 1e-6)) for each in means)
 
+# %% ../nbs/reading/02_radiograph.ipynb #ca0df3d9
+FLAT, EVEN = .01, 8  # of the range of values: one level; px: as broad
+NARROW, NONE = .03, .01  # of a side: less is no padding; less is no band
+PALE = .1  # of the range of values: a frame differs from what it is around by more
+
+def _band(
+    lines: np.ndarray, # (n, length), from one edge on
+    flat: float, # difference that is none
+) -> int:
+    "How many lines at an edge are of one level."
+    level = np.median(lines[0])
+    return next((n for n, line in enumerate(lines) if np.abs(line - level).max() > flat), len(lines))
+
+def find_bands(
+    px: np.ndarray, # (height, width)
+) -> tuple[int, int, int, int]: # px: at the top, below, on the left, on the right
+    "How broad the bands of one level at the edges of a picture are."
+    flat = FLAT * float(np.ptp(px))
+    return _band(px, flat), _band(px[::-1], flat), _band(px.T, flat), _band(px.T[::-1], flat)
+
+# %% ../nbs/reading/02_radiograph.ipynb #f46c92de
+def is_padded(
+    px: np.ndarray, # (n, n)
+) -> bool:
+    "Whether bands of one level made a picture square: as broad on two opposite sides, or on the right or below alone."
+    n, (top, bottom, left, right) = len(px), find_bands(px)
+    def along(first, last): return first + last > NARROW * n and (abs(first - last) <= EVEN or first <= NONE * n)
+    return along(left, right) and top + bottom <= NONE * n or along(top, bottom) and left + right <= NONE * n
+
+def fill_frame(
+    px: np.ndarray, # (height, width)
+) -> np.ndarray: # likewise
+    "A picture whose bright bands on two opposite sides, or on all four, are now like what is next to them."
+    top, bottom, left, right = find_bands(px)
+    inner, filled = px[top:len(px) - bottom, left:px.shape[1] - right], px.copy()
+    if not inner.size: return px
+    for lines, within, new, one, other in ((px, inner, filled, top, bottom), (px.T, inner.T, filled.T, left, right)):
+        beside = np.median(within[[0, -1]]).astype(px.dtype)
+        bright = min(lines[0, 0], lines[-1, 0]) - float(beside) > PALE * float(np.ptp(px))
+        if min(one, other) >= 2 and bright: new[:one] = new[len(new) - other:] = beside
+    return filled
+
 # %% ../nbs/reading/02_radiograph.ipynb #daae2213
 def _doubts(
     data: bytes, # of a file
@@ -776,8 +819,9 @@ def read_radiograph(
         raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
     if not width and max(high / wide, wide / high) > STRETCHED: notes.append(OBLONG.format(high / wide))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
-    if square := header is None and px.shape[0] == px.shape[1] and not width: notes.insert(0, SQUARE)
-    return Radiograph(px, about[0], shrunk, about[1], square, '; '.join(notes), header)
+    square = header is None and px.shape[0] == px.shape[1] and not width and not is_padded(px)
+    if square: notes.insert(0, SQUARE)
+    return Radiograph(fill_frame(px), about[0], shrunk, about[1], square, '; '.join(notes), header)
 
 # %% ../nbs/reading/02_radiograph.ipynb #be89c447
 def read_pixels(

@@ -119,6 +119,22 @@ def test_a_squash_is_seen(assessor, save, male):
     assert not assessor.assess(save(squash(height, height)), 'FM'[male]).accepted
 
 
+def test_a_border_is_no_fault(assessor, save):
+    """Around a film of a dark edge, or to make it square: the same age, and no word of damage or a squash."""
+    hand = draw_phantom(125, True, np.random.default_rng(3), 800, pose=False).picture
+    film = np.pad(hand, [(0, 3), (0, 0)])  # a dark edge, as scanners leave it
+    height, width = film.shape
+    plain = assessor.assess(save(film), 'M')
+    assert plain.accepted
+    for level in (0, 128, 255):
+        sides = (height - width) // 2, height - width - (height - width) // 2
+        one_side = [[(0, 60), (0, 0)], [(0, 0), (0, height - width)]]
+        for gaps in ([(20, 20), (20, 20)], [(0, 0), sides], *(one_side if level == 0 else [])):
+            found = assessor.assess(save(np.pad(film, gaps, constant_values=level)), 'M')
+            assert found.accepted and abs(found.bone_age_months - plain.bone_age_months) <= 3, (level, gaps, found)
+            assert found.note == plain.note, (level, gaps, found.note)
+
+
 @pytest.mark.parametrize('male', (True, False))
 def test_a_strange_texture_is_said(assessor, save, male):
     """After grain, sharpening, embossing, or in a photograph of a screen there is no age, or a word with it."""

@@ -175,7 +175,11 @@ def test_no_sex(folder, boneage, assessor, hand):
     assert (found['sex'], found['sex_from']) == ('', '')
     assert 'adult' in boneage('assess', 'hand.png', '--age-months', '300')[2][0], 'an adult has no two ages either'
     side = max(hand.picture.shape)
-    cv2.imwrite('square.png', np.pad(hand.picture, [(0, side - n) for n in hand.picture.shape]))
+    cv2.imwrite('padded.png', np.pad(hand.picture, [(0, side - n) for n in hand.picture.shape]))
+    assert SQUARE not in boneage('assess', 'padded.png')[1][0]
+    film = np.random.default_rng(0).integers(0, 30, (side, side), np.uint8)
+    film[:hand.picture.shape[0], :hand.picture.shape[1]] = hand.picture
+    cv2.imwrite('square.png', film)
     for sex in ((), ('--sex', 'F')): assert SQUARE in boneage('assess', 'square.png', *sex)[1][0]
 
 

@@ -267,6 +267,24 @@ def test_a_batch_that_never_fills_says_so(tmp_path):
     assert not list(tmp_path.rglob('*.onnx'))
 
 
+def test_a_cell_goes_on_as_it_was_begun(tmp_path):
+    """Stopped in its second epoch: with another recipe, start, label or withheld id it is an error that names it."""
+    def stop(event):
+        if event.done == 1: raise KeyboardInterrupt
+    rng, cell = np.random.default_rng(0), Cell(scale=TINY)
+    ages = rng.uniform(24, 200, 60)
+    table = pd.DataFrame(dict(id=[*map(str, range(60))], data='d', male=True, boneage=ages, doubt=0.))
+    asked = dict(cell=cell, canvas=rng.integers(0, 255, (60, *TINY.canvas), np.uint8), table=table, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt): run_cell(**asked, progress=stop)
+    for other, words in ((dict(recipe=ONE_CYCLE), 'recipe paper, and this run asks for one-cycle'),
+                         (dict(leave_out={'7'}), 'withheld ids 0 .*, and this run asks for 1 '),
+                         (dict(table=table.assign(boneage=table.boneage + 1)), 'radiographs 60 .* asks for 60 '),
+                         (dict(start='a/network.onnx'), 'start none, and this run asks for a/network.onnx'),
+                         (dict(cell=replace(cell, scale=ONE_EPOCH)), f'epochs {TINY.age.epochs}, .* asks for 1')):
+        with pytest.raises(DatasetError, match=words): run_cell(**asked | other)
+    assert len(run_cell(**asked, progress=QUIET))
+
+
 def test_packed_hands_train(tmp_path):
     """No data set and no registrar: one file is enough, of the right scale."""
     folder, rng = tmp_path/'registered', np.random.default_rng(0)
