@@ -1167,7 +1167,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.radiograph.fill_frame': ('reading/radiograph.html#fill_frame', 'boneage/radiograph.py'),
                                     'boneage.radiograph.find_bands': ('reading/radiograph.html#find_bands', 'boneage/radiograph.py'),
                                     'boneage.radiograph.is_dicom': ('reading/radiograph.html#is_dicom', 'boneage/radiograph.py'),
-                                    'boneage.radiograph.is_padded': ('reading/radiograph.html#is_padded', 'boneage/radiograph.py'),
+                                    'boneage.radiograph.is_squared': ('reading/radiograph.html#is_squared', 'boneage/radiograph.py'),
                                     'boneage.radiograph.picture_files': ('reading/radiograph.html#picture_files', 'boneage/radiograph.py'),
                                     'boneage.radiograph.read_header': ('reading/radiograph.html#read_header', 'boneage/radiograph.py'),
                                     'boneage.radiograph.read_pixels': ('reading/radiograph.html#read_pixels', 'boneage/radiograph.py'),

@@ -9,7 +9,7 @@ __all__ = ['SUFFIXES', 'NO_PICTURES', 'MIN_SIDE', 'MOST_PIXELS', 'WIDE', 'MOST_B
            'PROGRAMMERS', 'SAME_ASPECT', 'MOST_STRETCHED', 'SPACINGS', 'LARGE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
            'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE',
            'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'PictureError', 'is_dicom', 'picture_files', 'unsquash',
-           'Radiograph', 'read_spacing', 'find_bands', 'is_padded', 'fill_frame', 'read_radiograph', 'read_pixels',
+           'Radiograph', 'read_spacing', 'find_bands', 'is_squared', 'fill_frame', 'read_radiograph', 'read_pixels',
            'read_header']
 
 # %% ../nbs/reading/02_radiograph.ipynb #e937ddb9
@@ -758,13 +758,14 @@ def find_bands(
     return _band(px, flat), _band(px[::-1], flat), _band(px.T, flat), _band(px.T[::-1], flat)
 
 # %% ../nbs/reading/02_radiograph.ipynb #f46c92de
-def is_padded(
-    px: np.ndarray, # (n, n)
+def is_squared(
+    px: np.ndarray, # (height, width)
 ) -> bool:
-    "Whether bands of one level made a picture square: as broad on two opposite sides, or on the right or below alone."
+    "Whether a picture is square, not by bands: as broad on two opposite sides, or on the right or below alone."
+    if len(px) != px.shape[1]: return False
     n, (top, bottom, left, right) = len(px), find_bands(px)
     def along(first, last): return first + last > NARROW * n and (abs(first - last) <= EVEN or first <= NONE * n)
-    return along(left, right) and top + bottom <= NONE * n or along(top, bottom) and left + right <= NONE * n
+    return not (along(left, right) and top + bottom <= NONE * n or along(top, bottom) and left + right <= NONE * n)
 
 def fill_frame(
     px: np.ndarray, # (height, width)
@@ -819,8 +820,7 @@ def read_radiograph(
         raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
     if not width and max(high / wide, wide / high) > STRETCHED: notes.append(OBLONG.format(high / wide))
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
-    square = header is None and px.shape[0] == px.shape[1] and not width and not is_padded(px)
-    if square: notes.insert(0, SQUARE)
+    if square := header is None and not width and is_squared(px): notes.insert(0, SQUARE)
     return Radiograph(fill_frame(px), about[0], shrunk, about[1], square, '; '.join(notes), header)
 
 # %% ../nbs/reading/02_radiograph.ipynb #be89c447

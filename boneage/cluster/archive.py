@@ -185,6 +185,7 @@ def keep(
     with whole(parquet) as to: pq.write_table(table.filter(pc.is_in(table['file'], names)), to)
     with whole(part) as to: write_rows([rows[file] for file in files], to)
 
+# %% ../../nbs/cluster/03_archive.ipynb #db97b77c
 def done_in(
     folder: Path, # of parts
     jobs: list[Job],
@@ -263,8 +264,8 @@ def check_model(
 ) -> Iterator[dict[str, Any]]: # the same
     "Raise `ClusterError` where a worker has other networks than this machine."
     for row in rows:
-        if row['model'] == model: yield row; continue
-        raise ClusterError(f'a worker reads with {row["model"]}, this machine with {model}; install the same everywhere')
+        if (its := row['model']) == model: yield row; continue
+        raise ClusterError(f'a worker reads with {its}, this machine with {model}; install the same everywhere')
 
 # %% ../../nbs/cluster/03_archive.ipynb #a90cb0a0
 def assess_archive(

@@ -199,7 +199,7 @@ def write_reader(
 ) -> dict: # the manifest
     "Make a reader of what a run has finished: hand space, ensembles, and the networks they need."
     run, out = Path(run), Path(out)
-    if run.resolve() == out.resolve(): raise DatasetError(f'{out}: is the run itself; name another folder for its weights')
+    if run.resolve() == out.resolve(): raise DatasetError(f'{out}: is the run itself; name another folder')
     if not (found := finished_cells(run / 'age')):
         raise DatasetError(f'{run}: has no finished age network; train one with boneage train age')
     manifest, space = fit_reader(run, found)
