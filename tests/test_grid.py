@@ -265,6 +265,8 @@ def test_a_batch_that_never_fills_says_so(tmp_path):
     with pytest.raises(DatasetError, match='fewer than a batch of 16'):
         run_cell(Cell(scale=TINY), canvas, table, tmp_path, progress=QUIET)
     assert not list(tmp_path.rglob('*.onnx'))
+    with pytest.raises(DatasetError, match='fewer than a batch of 16'):  # what never began is no other run
+        run_cell(Cell(scale=TINY), canvas, table.assign(boneage=90.), tmp_path, progress=QUIET)
 
 
 def test_a_cell_goes_on_as_it_was_begun(tmp_path):

@@ -303,9 +303,9 @@ def begin_same(
     folder: Path, # of a cell
     asked: dict[str, str], # of `asked_of`
 ) -> None:
-    "Write down what a cell is begun with; raises `DatasetError` where it was begun with something else."
-    file = folder / 'asked.json'
-    try: before = json.loads(file.read_text()) if file.exists() else asked
+    "Write down what a cell is begun with; raises `DatasetError` where it has learnt from something else."
+    file, learnt = folder / 'asked.json', (folder / 'history.csv').exists()
+    try: before = json.loads(file.read_text()) if learnt and file.exists() else asked
     except ValueError as error: raise DatasetError(f'{file}: is damaged; name another --out') from error
     for what, now in asked.items():
         if (then := before.get(what)) != now:
