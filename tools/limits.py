@@ -10,6 +10,7 @@ from that of the same radiograph as it is.
 clipping, levels, hand-size: part of the hand cut off at white or black, fewer grey levels, fewer pixels.
 wrist: the picture cut off below the capitate.
 compression, blocks: JPEGs of falling quality, as they are and saved once more as PNG.
+borders: frames around a radiograph, and what makes its picture square, as PNG.
 hands, rows: a row a radiograph, what boneage.contrast and boneage.points.ask_rows find in it.
 seams: the same of boneage.points.seam, and JPEGs of which one byte was turned.
 """
@@ -34,7 +35,7 @@ from boneage.learn.data import find_dataset, picture_files, picture_id, read_lab
 from boneage.learn.grid import fold_of
 from boneage.mask import is_negative
 from boneage.points import above_wrist, ask_rows, beyond_capitate, seam
-from boneage.radiograph import _blockiness, _coarseness, read_pixels, read_radiograph
+from boneage.radiograph import _blockiness, _coarseness, is_squared, read_pixels, read_radiograph
 
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
 ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
@@ -197,6 +198,38 @@ def blocks(assessor: Assessor, data: Path) -> pd.DataFrame:
     return in_parts(jpegs(assessor, some, QUALITIES, again=True), 'blocks', 12)
 
 
+def square(pixels: np.ndarray, level: int, first: float) -> np.ndarray:
+    "Padded to a square, a share of the padding above or on the left."
+    gaps = [max(pixels.shape) - n for n in pixels.shape]
+    return np.pad(pixels, [(round(first * n), n - round(first * n)) for n in gaps], constant_values=level)
+
+
+def bordered(pixels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    "What a program may put around a radiograph; and what squashes it."
+    yield 'nothing', pixels
+    for name, level in (('black', 0), ('grey', 128), ('white', 255)):
+        yield f'{name} frame', np.pad(pixels, max(pixels.shape) // 16, constant_values=level)
+        yield f'{name}, to a square', square(pixels, level, .5)
+        yield f'{name} on one side, to a square', square(pixels, level, 0)
+    yield 'squashed to a square', cv2.resize(pixels, (512, 512), interpolation=cv2.INTER_AREA)
+
+
+def borders(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for film in list(films(data, fold=4))[:60]:
+            before = read(assessor, film.pixels, film.sex)
+            for border, picture in bordered(film.pixels):
+                cv2.imwrite(file := f'{folder}/film.png', picture)
+                found = assessor.assess(file, film.sex)
+                moved = abs(found.bone_age_months - before) if found.accepted else np.nan
+                rows.append(dict(border=border, refused=not found.accepted, moved=moved,
+                                 over_three=moved > 3, squared=is_squared(picture)))
+    by = pd.DataFrame(rows).groupby('border', sort=False)
+    return by.agg(radiographs=('refused', 'size'), refused=('refused', 'sum'), moved=('moved', 'mean'),
+                  over_three=('over_three', 'sum'), squared=('squared', 'sum')).reset_index()
+
+
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
     rows = []
     for name, every in (('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)):
@@ -246,7 +279,7 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 
 TABLES = {'clipping': clipping, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist, 'compression': compression,
-          'blocks': blocks, 'hands': hands, 'rows': rows, 'seams': seams}
+          'blocks': blocks, 'borders': borders, 'hands': hands, 'rows': rows, 'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:
