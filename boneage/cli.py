@@ -231,7 +231,7 @@ def check_names(
 def files_of(folder: Path) -> list[Path]:
     "The labels and the pictures of a data set."
     from boneage.learn.data import find_dataset
-    from boneage.radiograph import picture_files
+    from boneage.picture import picture_files
     found = find_dataset(folder)
     return [found.labels, *picture_files(found.folder)]
 
@@ -269,7 +269,8 @@ def write_dicom(
 ) -> bool: # whether its header has what a report points at; True of a file that is no DICOM
     "Write the structured report of an assessment of a DICOM file, and the picture where there is a hand."
     from boneage.clinic.dicom import draw_result, result_lines, write_capture, write_report
-    from boneage.radiograph import PictureError, is_dicom, read_header
+    from boneage.picture import PictureError, is_dicom
+    from boneage.pixel_data import read_header
     answer, stem = examined.found, Path(examined.found.file).stem
     if not is_dicom(answer.file): return True
     out.mkdir(parents=True, exist_ok=True)
@@ -414,7 +415,8 @@ def preprocess(
 ):
     "Write the mask, the registered hand, and the key points and matrix of each radiograph."
     check_names(files, out, ENDINGS)
-    from boneage.radiograph import PictureError, read_pixels
+    from boneage.picture import PictureError
+    from boneage.radiograph import read_pixels
     assessor, refused = load_assessor(weights), 0
     out.mkdir(parents=True, exist_ok=True)
     for file in files:

@@ -74,7 +74,7 @@ def assessor():
 def hand(assessor):
     """A drawn hand that the shipped networks take for one."""
     from boneage.drawn.cohort import draw_cohort
-    from boneage.radiograph import PictureError
+    from boneage.picture import PictureError
     for phantom in draw_cohort(20, 5, side=400):
         try: found = assessor.register(phantom.picture), assessor.register(phantom.picture[:, ::-1])
         except PictureError: continue

@@ -26,7 +26,7 @@ from boneage.interval import load_calibration
 from boneage.learn.rsna import pack_annotations, pack_download
 from boneage.learn.scales import TINY
 from boneage.networks import WEIGHTS, WeightsError, open_weights
-from boneage.radiograph import SQUARE
+from boneage.artefacts import SQUARE
 
 BONEAGE = Path(sys.executable).with_name('boneage')
 TERMS = 'boneage: For research and education only, no medical device.'

@@ -30,7 +30,7 @@ from boneage.clinic import follow
 from boneage.clinic.batch import BatchError, Job, as_row, assess_batch, columns, find_jobs, read_row
 from boneage.clinic.dicom import POINTED_AT, draw_result, read_report, result_lines, write_capture, write_report
 from boneage.clinic.report import Case, draw_maps, make_case, report_page, tint
-from boneage.radiograph import PictureError
+from boneage.picture import PictureError
 
 
 LEARNING = {'torch', 'fastai', 'pandas', 'matplotlib', 'scipy', 'skimage', 'sklearn', 'boneage.learn'}

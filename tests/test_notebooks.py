@@ -173,8 +173,8 @@ def test_exercises_have_answers():
     ('Round 2 kept 994 masks.', '', ['994']), ('Round 2 kept 994 masks (`results/mining.csv`).', '', []),
     ('[Halabi](https://a.b) has 14,236.', '', []), ('Radiology 2019;290:498 has 14,236.', '', []),
     ('It is [told](a.ipynb): 14,236.', '', ['14,236']), ('It answers `503`, in $33$ of them, since 2017.', '', []),
-    ('At most 600 MB (`boneage.radiograph.MOST_BYTES`).', '', []),
-    ('At most 700 MB (`boneage.radiograph.MOST_BYTES`).', '', ['700'])])
+    ('At most 600 MB (`boneage.picture.MOST_BYTES`).', '', []),
+    ('At most 700 MB (`boneage.picture.MOST_BYTES`).', '', ['700'])])
 def test_prose_numbers_are_found(prose, said, found):
     """A number is held by a cell, a table or a constant that is named, or is somebody else's, or it is found."""
     assert [number for number, _ in prose_numbers.unheld(prose, said)] == found

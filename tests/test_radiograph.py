@@ -18,7 +18,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from boneage.radiograph import MOST_PARTS, MOST_STRETCHED, PictureError, read_pixels, read_radiograph, unsquash
+from boneage.artefacts import MOST_STRETCHED, unsquash
+from boneage.picture import MOST_PARTS, PictureError
+from boneage.radiograph import read_pixels, read_radiograph
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -160,7 +162,8 @@ def test_bad_files_leave_stderr_alone(tmp_path):
     code = """
 import sys
 import zlib
-from boneage.radiograph import PictureError, read_pixels
+from boneage.picture import PictureError
+from boneage.radiograph import read_pixels
 for path in sys.argv[1:]:
     try: read_pixels(path)
     except PictureError: continue
@@ -246,6 +249,20 @@ def test_values_above_bits_stored(tmp_path, bits, beyond):
     np.testing.assert_array_equal(read_pixels(write_dicom(tmp_path/'noise.dcm', px | noise, **stored)), px)
     with pytest.raises(PictureError, match='its header says'):
         read_pixels(write_dicom(tmp_path/'above.dcm', (px * beyond).astype(np.uint16), **stored))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(8, 11), st.sampled_from([None, 0, 128, 255]), st.integers(0, 3), st.booleans())
+def test_a_hand_that_needs_more_bits(tmp_path_factory, hand, bits, around, turn, signed):
+    """Twelve bits of a hand that are said to be fewer or signed, within whatever border: refused; as they are: read."""
+    px = hand.picture if around is None else np.pad(hand.picture, 20, constant_values=around)
+    grain = np.random.default_rng(bits).integers(0, 16, px.shape)
+    px = np.rot90(px.astype(np.uint16) << 4 | grain.astype(np.uint16), turn).copy()
+    folder = tmp_path_factory.mktemp('bits')
+    said = dict(BitsStored=12, PixelRepresentation=1) if signed else dict(BitsStored=bits)
+    with pytest.raises(PictureError, match='signed, wrongly' if signed else f'of 12 bits, its header says {bits}'):
+        read_pixels(write_dicom(folder/'wrong.dcm', px, **said, HighBit=said['BitsStored'] - 1))
+    read_pixels(write_dicom(folder/'right.dcm', px, BitsStored=12, HighBit=11))
 
 
 @settings(max_examples=25)

@@ -11,6 +11,7 @@ clipping, levels, hand-size: part of the hand cut off at white or black, fewer g
 wrist: the picture cut off below the capitate.
 compression, blocks: JPEGs of falling quality, as they are and saved once more as PNG.
 borders: frames around a radiograph, and what makes its picture square, as PNG.
+bits: numbers of DICOM that need more bits than their header says, or other ones.
 hands, rows: a row a radiograph, what boneage.contrast and boneage.points.ask_rows find in it.
 seams: the same of boneage.points.seam, and JPEGs of which one byte was turned.
 """
@@ -26,7 +27,9 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 
+from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.contrast import count_levels, fine_detail, has_white_marks, used_levels
@@ -34,8 +37,10 @@ from boneage.hand import Registered
 from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
 from boneage.learn.grid import fold_of
 from boneage.mask import is_negative
+from boneage.picture import PictureError
+from boneage.pixel_data import _check_bits
 from boneage.points import above_wrist, ask_rows, beyond_capitate, seam
-from boneage.radiograph import _blockiness, _coarseness, is_squared, read_pixels, read_radiograph
+from boneage.radiograph import read_pixels, read_radiograph
 
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
 ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
@@ -167,7 +172,7 @@ def levels(assessor: Assessor, data: Path) -> pd.DataFrame:
 def jpegs(assessor: Assessor, all_films: Iterable[Film], qualities: tuple, again: bool) -> pd.DataFrame:
     "A row a JPEG, or a PNG of what a JPEG left: how coarse, how blocky, its age and that of the radiograph itself."
     rows = []
-    with tempfile.TemporaryDirectory() as folder, patch('boneage.radiograph.TOO_COARSE', np.inf):
+    with tempfile.TemporaryDirectory() as folder, patch('boneage.artefacts.TOO_COARSE', np.inf):
         for film, quality in product(all_films, qualities):
             data = cv2.imencode('.jpg', film.pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
             px = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
@@ -224,10 +229,50 @@ def borders(assessor: Assessor, data: Path) -> pd.DataFrame:
                 found = assessor.assess(file, film.sex)
                 moved = abs(found.bone_age_months - before) if found.accepted else np.nan
                 rows.append(dict(border=border, refused=not found.accepted, moved=moved,
-                                 over_three=moved > 3, squared=is_squared(picture)))
+                                 over_three=moved > 3, squared=is_squared(picture, find_bands(picture))))
     by = pd.DataFrame(rows).groupby('border', sort=False)
     return by.agg(radiographs=('refused', 'size'), refused=('refused', 'sum'), moved=('moved', 'mean'),
                   over_three=('over_three', 'sum'), squared=('squared', 'sum')).reset_index()
+
+
+def stored(pixels: np.ndarray, chance: np.random.Generator) -> Iterator[tuple[str, bool, np.ndarray, dict]]:
+    "How numbers may be stored: what is unusual, whether it is right, the numbers, and what the header says of them."
+    twelve = pixels.astype(np.uint16) << 4 | chance.integers(0, 16, pixels.shape).astype(np.uint16)
+    for bits in (8, 9, 10, 11): yield f'12 bits, said to be {bits}', False, twelve, dict(BitsStored=bits)
+    over = (twelve * 1.03).astype(np.uint16)
+    if over.max() > 4095: yield 'a little over 12 bits, said to be 12', False, over, dict(BitsStored=12)
+    yield '12 bits, said to be signed', False, twelve, dict(BitsStored=12, PixelRepresentation=1)
+    signed = (twelve.astype(np.int32) - 2048).astype(np.uint16) & 4095
+    yield '12 bits, signed', True, signed, dict(BitsStored=12, PixelRepresentation=1)
+    for bits in (1, 2, 4):
+        noise = chance.integers(0, 2**bits, pixels.shape).astype(np.uint16) << 12
+        yield f'noise in {bits} of the unused bits', True, twelve | noise, dict(BitsStored=12)
+    few = (chance.random(pixels.shape) < .001).astype(np.uint16) << 12
+    yield 'one pixel in a thousand with an unused bit', True, twelve | few, dict(BitsStored=12)
+    words = cv2.putText(np.zeros_like(pixels), 'LEFT', (50, 200), cv2.FONT_HERSHEY_SIMPLEX, 2, 1, 4)
+    yield 'words in an unused bit, not declared', True, twelve | words.astype(np.uint16) << 15, dict(BitsStored=12)
+
+
+def has_wrong_bits(numbers: np.ndarray, said: dict) -> bool:
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    ds.update(dict(Rows=numbers.shape[0], Columns=numbers.shape[1], SamplesPerPixel=1, BitsAllocated=16,
+                   PixelRepresentation=0, PixelData=numbers.tobytes()) | said)
+    try: _check_bits(ds)
+    except PictureError: return True
+    return False
+
+
+def bits(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows, chance = [], np.random.default_rng(0)
+    for film in list(films(data, fold=4))[:60]:
+        for around in (None, 128, 255): # a border of that level
+            framed = film.pixels if around is None else np.pad(film.pixels, 20, constant_values=around)
+            for what, right, numbers, said in stored(framed, chance):
+                rows.append(dict(stored=what, right=right, refused=has_wrong_bits(numbers, said)))
+    by = pd.DataFrame(rows).groupby(['stored', 'right'], sort=False)
+    return by.agg(files=('refused', 'size'), refused=('refused', 'sum')).reset_index()
 
 
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
@@ -279,7 +324,7 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 
 TABLES = {'clipping': clipping, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist, 'compression': compression,
-          'blocks': blocks, 'borders': borders, 'hands': hands, 'rows': rows, 'seams': seams}
+          'blocks': blocks, 'borders': borders, 'bits': bits, 'hands': hands, 'rows': rows, 'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:

@@ -22,7 +22,8 @@ from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
 from boneage.learn.grid import fold_of
-from boneage.radiograph import is_squared, read_pixels
+from boneage.artefacts import find_bands, is_squared
+from boneage.radiograph import read_pixels
 from boneage.silhouette import check_looks
 
 RADIOGRAPHS, STRETCHES, SIDE = 60, (1, .64, .7, .8, .88, 1.14, 1.25, 1.43, 1.56, 'square'), 512
@@ -71,7 +72,7 @@ def read(assessor: Assessor, pixels: np.ndarray, sex: str) -> dict:
         hand = assessor.registrar(pixels)
         age = assessor.read_bone_age(hand, sex)
     except Refusal: return dict(age=np.nan, refused=True, said=False)
-    try: note = check_looks(assessor.space, hand.canvas, square=is_squared(pixels))
+    try: note = check_looks(assessor.space, hand.canvas, square=is_squared(pixels, find_bands(pixels)))
     except Refusal: return dict(age=age, refused=True, said=False)
     return dict(age=age, refused=False, said='times as broad' in note)
 

@@ -23,7 +23,7 @@ from pacs import Orthanc, call, free_port, orthanc_path, radiograph, wait_for
 
 from boneage.assessment import Assessor
 from boneage.drawn.cohort import draw_cohort
-from boneage.radiograph import PictureError
+from boneage.picture import PictureError
 
 COLUMNS = 'trial', 'radiographs', 'reports', 'pictures', 'studies', 'seconds', 'date', 'cores', 'load'
 ONE_BY_ONE, MANY, AWAY, MINUTE = 20, 200, 20, 60

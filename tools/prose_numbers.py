@@ -2,7 +2,7 @@
 
 A number that a notebook says must stand, to the digits given, in its code, in the output of one of its cells, or in a
 recorded table (results/*.csv) that it names; other documents may name a table, too, or a constant of the package, as
-`boneage.radiograph.MOST_BYTES`. What a paragraph says with a link to another site or with an article is that one's
+`boneage.picture.MOST_BYTES`. What a paragraph says with a link to another site or with an article is that one's
 number. Single digits, years and what EXCEPTIONS lists need nothing."""
 import csv
 import json

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
 from ..child import DAYS, parse_number, read_male, read_sex
-from ..radiograph import picture_files
+from ..picture import picture_files
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
 class BatchError(ValueError):

@@ -27,7 +27,7 @@ import boneage
 # %% ../../nbs/clinic/03_dicom.ipynb #f7e6167b
 from ..assessment import Assessment
 from ..child import SEX_NAMES, in_years, read_patient
-from ..radiograph import PictureError
+from ..picture import PictureError
 
 # %% ../../nbs/clinic/03_dicom.ipynb #7457b523
 POINTED_AT = 'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID'

@@ -38,7 +38,7 @@ from ..assessment import Assessor, Examined
 from .dicom import draw_result, result_lines, write_capture, write_report
 from .queue import (
     OPEN, Job, Queue, begin, count, move, next_job, oldest, pause_after, put, sync)
-from ..radiograph import PictureError
+from ..picture import PictureError
 
 # %% ../../nbs/clinic/09_node.ipynb #5c80e35a
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from ..clinic.batch import (
     BatchError, Job, Rows, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
     text_rows, unchanged, write_rows)
 from .workers import LOCAL, ClusterError, whole, workers
-from ..radiograph import SUFFIXES
+from ..picture import SUFFIXES
 
 # %% ../../nbs/cluster/03_archive.ipynb #2b935efc
 def is_address(text: str | Path) -> bool:

@@ -30,7 +30,8 @@ from ..child import OLDEST, SEX_COLOURS, SEX_NAMES, SEXES, parse_number, read_ma
 from ..hand import Registered
 from ..mask import is_negative
 from ..points import POINT_NAMES
-from ..radiograph import SUFFIXES, PictureError, picture_files, read_radiograph
+from ..picture import SUFFIXES, PictureError, picture_files
+from ..radiograph import read_radiograph
 
 # %% ../../nbs/learning/02_data.ipynb #4e5f0dc5
 class LabelError(ValueError):

@@ -36,7 +36,7 @@ from .keypoints import train_points
 from .masks import train_masks
 from .registered import register_datasets
 from .scales import TINY, Scale
-from ..radiograph import PictureError
+from ..picture import PictureError
 
 # %% ../../nbs/learning/14_demo.ipynb #24cbad15
 def draw_demo_cohort(

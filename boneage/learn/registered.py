@@ -19,7 +19,7 @@ import pandas as pd
 # %% ../../nbs/learning/06_registered.ipynb #44ae75b4
 from ..hand import Registered, Registrar
 from .data import DatasetError, Event, Progress, map_pictures, radiographs, whole
-from ..radiograph import PictureError
+from ..picture import PictureError
 
 # %% ../../nbs/learning/06_registered.ipynb #df54c840
 @dataclass(frozen=True)
