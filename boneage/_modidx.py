@@ -425,6 +425,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                             'boneage/codestream.py'),
                                     'boneage.codestream._check_runs': ('reading/codestream.html#_check_runs', 'boneage/codestream.py'),
                                     'boneage.codestream._code_lengths': ('reading/codestream.html#_code_lengths', 'boneage/codestream.py'),
+                                    'boneage.codestream._count_pictures': ( 'reading/codestream.html#_count_pictures',
+                                                                            'boneage/codestream.py'),
                                     'boneage.codestream._differences': ('reading/codestream.html#_differences', 'boneage/codestream.py'),
                                     'boneage.codestream._of_openjpeg': ('reading/codestream.html#_of_openjpeg', 'boneage/codestream.py'),
                                     'boneage.codestream._run_lengths': ('reading/codestream.html#_run_lengths', 'boneage/codestream.py'),

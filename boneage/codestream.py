@@ -148,6 +148,12 @@ def _check_jpeg_2000(stream: bytes) -> None:
     if style == asked and abs(n - m) > 1: raise ValueError('its data are damaged') # 1: padding
 
 # %% ../nbs/reading/03_codestream.ipynb #1132c7c9
+def _count_pictures(ds: 'pydicom.Dataset') -> int:
+    "How many compressed pictures a data set holds: parts that begin as JPEG, JPEG 2000 or run lengths do."
+    from pydicom.encaps import generate_fragments
+    _, *parts = generate_fragments(ds.PixelData) # the first is a table of offsets
+    return sum(part[:2] in (b'\xff\xd8', b'\xff\x4f') or part[4:8] == b'\x40\0\0\0' for part in parts)
+
 def _trust_codestream(ds: 'pydicom.Dataset', stream: bytes) -> None:
     "Whether numbers are signed, from a JPEG or JPEG 2000 stream itself."
     from pydicom.pixels.utils import get_j2k_parameters
@@ -162,7 +168,10 @@ def check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     from pydicom.encaps import get_frame
     from pydicom.uid import (
         JPEG2000Lossless, JPEGBaseline8Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless)
-    stream = get_frame(ds.PixelData, frame, number_of_frames=int(ds.get('NumberOfFrames') or 1))
+    frames = int(ds.get('NumberOfFrames') or 1)
+    if (n := _count_pictures(ds)) > frames:
+        raise PictureError(f'holds {n} pictures where its header says {frames}; export it again')
+    stream = get_frame(ds.PixelData, frame, number_of_frames=frames)
     if (size := _stream_size(stream)) not in (None, (ds.Columns, ds.Rows)):
         raise PictureError('holds a picture of {} x {} px where its header says {} x {}; export it again'.format(
             *size, ds.Columns, ds.Rows))

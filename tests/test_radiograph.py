@@ -104,6 +104,22 @@ def test_dicom_asks_for_a_frame(tmp_path):
     with pytest.raises(PictureError, match='no frame 3'): read_radiograph(frames, frame=3)
 
 
+@pytest.mark.parametrize('syntax', ['RLELossless', 'JPEG2000Lossless', 'JPEGLSLossless'])
+def test_a_second_picture_that_is_not_counted(tmp_path, syntax):
+    """Whose age would it be? Refused; one picture in several parts is read."""
+    px = blob()
+    ds = pydicom.dcmread(write_dicom(tmp_path/'two.dcm', np.stack([px, px[::-1]]), frames=2))
+    ds.compress(getattr(pydicom.uid, syntax))
+    streams = list(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=2))
+    ds.NumberOfFrames = None
+    ds.save_as(tmp_path/'two.dcm')
+    with pytest.raises(PictureError, match='holds 2 pictures'): read_pixels(tmp_path/'two.dcm')
+    if syntax == 'RLELossless': return # a frame of which is always one part
+    ds.PixelData = pydicom.encaps.encapsulate(streams[:1], fragments_per_frame=3)
+    ds.save_as(tmp_path/'parts.dcm')
+    np.testing.assert_array_equal(read_pixels(tmp_path/'parts.dcm'), px)
+
+
 def test_dicom_rescales(tmp_path):
     px = blob(dtype=np.uint16) // 32
     scaled = write_dicom(tmp_path/'scaled.dcm', px, RescaleSlope=2, RescaleIntercept=-100)
