@@ -5,6 +5,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'boneage.artefacts._blockiness': ('reading/artefacts.html#_blockiness', 'boneage/artefacts.py'),
                                    'boneage.artefacts._coarseness': ('reading/artefacts.html#_coarseness', 'boneage/artefacts.py'),
                                    'boneage.artefacts._jpeg_step': ('reading/artefacts.html#_jpeg_step', 'boneage/artefacts.py'),
+                                   'boneage.artefacts.doubt_shape': ('reading/artefacts.html#doubt_shape', 'boneage/artefacts.py'),
                                    'boneage.artefacts.fill_frame': ('reading/artefacts.html#fill_frame', 'boneage/artefacts.py'),
                                    'boneage.artefacts.find_bands': ('reading/artefacts.html#find_bands', 'boneage/artefacts.py'),
                                    'boneage.artefacts.find_doubts': ('reading/artefacts.html#find_doubts', 'boneage/artefacts.py'),

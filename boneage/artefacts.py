@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAME_ASPECT', 'MOST_STRETCHED', 'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
            'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE',
-           'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts']
+           'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts', 'doubt_shape']
 
 # %% ../nbs/reading/05_artefacts.ipynb #1e5c87a2
 from io import BytesIO
@@ -137,3 +137,13 @@ def find_doubts(
     shapes = [high / wide for high, wide in pixel_shapes(header)] if header is not None else [1.]
     found = (BLOCKS, blocks), (COLOURS, coloured > MARKED), (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes))
     return [text for text, here in found if here]
+
+# %% ../nbs/reading/05_artefacts.ipynb #eb98c939
+def doubt_shape(
+    stretch: float, # how many times as long as wide the pixels are said to be
+) -> list[str]: # for people
+    "What may be wrong with pixels that are said not to be square; raises `PictureError` for a shape that none has."
+    most = max(stretch, 1 / stretch)
+    if most > MOST_STRETCHED:
+        raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
+    return [OBLONG.format(stretch)] if most > STRETCHED else []

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 import cv2
 import numpy as np
-from .artefacts import (
-    MOST_STRETCHED, OBLONG, SQUARE, STRETCHED, fill_frame, find_bands, find_doubts, is_squared, unsquash)
+from .artefacts import SQUARE, doubt_shape, fill_frame, find_bands, find_doubts, is_squared, unsquash
 from .child import Patient, read_patient
 from .picture import PictureError, begins_as_dicom, decode_image, read_bytes
 from .pixel_data import decode_dicom, pixel_shapes, read_spacing, rescale
@@ -115,9 +114,7 @@ def read_radiograph(
             about = (None, Patient()) if header is None else (read_spacing(header), read_patient(header))
     except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e, begins_as_dicom(data)) from e  # decoders raise many types
-    if not width and max(high / wide, wide / high) > MOST_STRETCHED:
-        raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
-    if not width and max(high / wide, wide / high) > STRETCHED: notes.append(OBLONG.format(high / wide))
+    if not width: notes += doubt_shape(high / wide)
     px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
     bands = find_bands(px)
     if square := header is None and not width and is_squared(px, bands): notes.insert(0, SQUARE)
