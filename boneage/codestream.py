@@ -26,17 +26,17 @@ def raw_bytes(ds: 'pydicom.Dataset') -> int:
 # %% ../nbs/reading/03_codestream.ipynb #eed16c4a
 NO_FRAME = (0xc4, 0xc8, 0xcc)  # markers of JPEG between 0xc0 and 0xcf that begin no frame
 
-def _stream_size(data: bytes) -> tuple[int, int] | None: # width, height; None where it does not say
-    "The size of a JPEG, JPEG-LS or JPEG 2000 picture, by its first bytes."
+def _stream_size(data: bytes) -> tuple[int, int, int] | None: # width, height, bits; None where it does not say
+    "The size of a JPEG, JPEG-LS or JPEG 2000 picture and the bits of its numbers, by its first bytes."
     if (at := data.find(b'\xff\x4f\xff\x51', 0, 256)) >= 0:
         right, low, left, top = struct.unpack_from('>4I', data, at + 8)
-        return right - left, low - top
+        return right - left, low - top, (data[at + 42] & 127) + 1
     at = 2
     while data[:2] == b'\xff\xd8' and data[at:at + 1] == b'\xff' and at + 9 <= len(data):
         marker = data[at + 1]
         if marker == 0xf7 or (0xc0 <= marker <= 0xcf and marker not in NO_FRAME):
-            height, width = struct.unpack_from('>2H', data, at + 5)
-            return width, height
+            bits, height, width = struct.unpack_from('>B2H', data, at + 4)
+            return width, height, bits
         at += 1 if marker == 0xff else 2 + int.from_bytes(data[at + 2:at + 4])
     return None
 
@@ -155,10 +155,14 @@ def _count_pictures(ds: 'pydicom.Dataset') -> int:
     return sum(part[:2] in (b'\xff\xd8', b'\xff\x4f') or part[4:8] == b'\x40\0\0\0' for part in parts)
 
 def _trust_codestream(ds: 'pydicom.Dataset', stream: bytes) -> None:
-    "Whether numbers are signed, from a JPEG or JPEG 2000 stream itself."
+    "How many bits numbers have and whether they are signed, where a stream says it, is so, whatever the header says."
     from pydicom.pixels.utils import get_j2k_parameters
-    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGBaseline8Bit, JPEGExtended12Bit
+    from pydicom.uid import (
+        JPEG2000TransferSyntaxes, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1,
+        JPEGLSTransferSyntaxes)
     if ds.file_meta.TransferSyntaxUID in (JPEGBaseline8Bit, JPEGExtended12Bit): ds.PixelRepresentation = 0
+    if ds.file_meta.TransferSyntaxUID in (JPEGLossless, JPEGLosslessSV1, *JPEGLSTransferSyntaxes):
+        *_, ds.BitsStored = _stream_size(stream) or (ds.BitsStored,)
     if ds.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes: return
     ds.PixelRepresentation = int(get_j2k_parameters(stream).get('is_signed', ds.PixelRepresentation))
 
@@ -172,9 +176,10 @@ def check_stream(ds: 'pydicom.Dataset', frame: int) -> None:
     if (n := _count_pictures(ds)) > frames:
         raise PictureError(f'holds {n} pictures where its header says {frames}; export it again')
     stream = get_frame(ds.PixelData, frame, number_of_frames=frames)
-    if (size := _stream_size(stream)) not in (None, (ds.Columns, ds.Rows)):
-        raise PictureError('holds a picture of {} x {} px where its header says {} x {}; export it again'.format(
-            *size, ds.Columns, ds.Rows))
+    width, height, _ = _stream_size(stream) or (ds.Columns, ds.Rows, 0)
+    if (width, height) != (ds.Columns, ds.Rows):
+        raise PictureError(f'holds a picture of {width} x {height} px where its header says {ds.Columns} x {ds.Rows}; '
+                           'export it again')
     if len(stream) > 2 * raw_bytes(ds) + HEADER: raise PictureError('holds more than its pixels take; export it again')
     if ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit: check_jpeg(stream)
     if ds.file_meta.TransferSyntaxUID == RLELossless: _check_runs(ds, stream)

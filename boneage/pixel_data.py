@@ -123,21 +123,25 @@ def _painted(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the s
     low, high = sorted((int(value), int(ds.get('PixelPaddingRangeLimit', value))))
     return (px >= low) & (px <= high)
 
-def _check_bits(ds: 'pydicom.Dataset') -> None:
+# %% ../nbs/reading/04_pixel_data.ipynb #6829d1bd
+def _check_bits(ds: 'pydicom.Dataset', frame: int) -> None:
     "Raise `PictureError` for values that need more bits than the header says, or are said to be signed and are not."
-    syntax, room, bits = ds.file_meta.TransferSyntaxUID, ds.get('BitsAllocated'), ds.BitsStored
-    if syntax.is_encapsulated or room not in (8, 16) or (ds.get('SamplesPerPixel') or 1) > 1 or _has_overlay(ds): return
-    order = f'{"<" if syntax.is_little_endian else ">"}u{room // 8}'
-    px = np.frombuffer(ds.PixelData, order, ds.Rows * ds.Columns).reshape(ds.Rows, ds.Columns)
-    px = px[::max(1, px.size // ENOUGH_BITS)]
-    if bits == room and not ds.PixelRepresentation: return
-    top = px >> (bits - 1 if ds.PixelRepresentation else bits)
-    numbers = px.view(px.dtype.str.replace('u', 'i')) if ds.PixelRepresentation else px
+    from pydicom.pixels import pixel_array
+    from pydicom.uid import RLELossless
+    syntax, bits, room = ds.file_meta.TransferSyntaxUID, ds.BitsStored, ds.get('BitsAllocated')
+    signed = ds.PixelRepresentation
+    if room not in (8, 16) or (ds.get('SamplesPerPixel') or 1) > 1 or _has_overlay(ds): return
+    whole = syntax.is_encapsulated and syntax != RLELossless # decoded with all its bits, whatever the header says
+    if not signed and (bits == room or whole): return
+    px = pixel_array(ds, index=frame, raw=True, correct_unused_bits=False, apply_jls_sign_correction=False)
+    px = px.view(f'u{px.itemsize}')[::max(1, px.size // ENOUGH_BITS)]
+    top = px >> (bits - 1 if signed else bits)
+    numbers = px.view(f'i{px.itemsize}') if signed else px
     if not (top.any() and top[~_painted(numbers, ds)].any()): return
     cut = px.astype(np.int32) & (2**bits - 1)
-    if ds.PixelRepresentation and _nearer(cut, cut - ((cut >> (bits - 1)) << bits)) > SIGNLESS:
+    if signed and _nearer(cut, cut - ((cut >> (bits - 1)) << bits)) > SIGNLESS:
         raise PictureError('has numbers that are said to be signed, wrongly; export it again')
-    if not ds.PixelRepresentation and _nearer(px, cut) > BEYOND:
+    if not signed and _nearer(px, cut) > BEYOND:
         raise PictureError(f'has values of {int(px.max()).bit_length()} bits, its header says {bits}; export it again')
 
 # %% ../nbs/reading/04_pixel_data.ipynb #bc88ce51
@@ -257,7 +261,7 @@ def decode_dicom(
     index = _choose_frame(ds, frame)
     if ds.file_meta.TransferSyntaxUID.is_encapsulated: check_stream(ds, index)
     elif 'PixelData' in ds: _check_length(ds)
-    _check_bits(ds)
+    _check_bits(ds, index)
     px, coloured = _decode_frame(ds, index)
     if 'PixelData' in ds: del ds.PixelData
     return px, coloured, ds

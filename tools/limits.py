@@ -257,9 +257,9 @@ def has_wrong_bits(numbers: np.ndarray, said: dict) -> bool:
     ds = pydicom.Dataset()
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    ds.update(dict(Rows=numbers.shape[0], Columns=numbers.shape[1], SamplesPerPixel=1, BitsAllocated=16,
-                   PixelRepresentation=0, PixelData=numbers.tobytes()) | said)
-    try: _check_bits(ds)
+    ds.update(dict(Rows=numbers.shape[0], Columns=numbers.shape[1], SamplesPerPixel=1, BitsAllocated=16, HighBit=15,
+                   PhotometricInterpretation='MONOCHROME2', PixelRepresentation=0, PixelData=numbers.tobytes()) | said)
+    try: _check_bits(ds, 0)
     except PictureError: return True
     return False
 
