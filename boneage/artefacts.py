@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['SAME_ASPECT', 'MOST_STRETCHED', 'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
-           'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'BLOCKS', 'HIDDEN', 'SQUARE',
-           'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts', 'doubt_shape']
+           'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'THIN', 'MORE', 'BLOCKS',
+           'HIDDEN', 'SQUARE', 'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts', 'doubt_shape']
 
 # %% ../nbs/reading/05_artefacts.ipynb #1e5c87a2
 from io import BytesIO
 from typing import TYPE_CHECKING
 import cv2
 import numpy as np
-from .picture import PictureError
+from .picture import MANY, PictureError, begins_as_dicom
 from .pixel_data import pixel_shapes
 
 if TYPE_CHECKING: import pydicom
@@ -91,6 +91,8 @@ OBLONG = 'its pixels are said to be {:.2f} times as long as wide: if they are sq
 TWO_SHAPES = 'its header says two things of the shape of its pixels: if the first is wrong, so is its age'
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
 BLOCKY = 3.5  # times that neighbours differ more across the borders of blocks than within them: said
+THIN = .15  # bits a pixel of a JPEG 2000: fewer are said
+MORE = 'it holds several pictures, of which this is the age of the first; give each in a file of its own'
 BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
 HIDDEN = 'is compressed so strongly that blocks hide the bones; give the original'
 SQUARE = 'its sides are equal: if it was squashed to that, its age may be off; give the original'
@@ -114,6 +116,15 @@ def _coarseness(
     elif not data.startswith(b'\xff\xd8'): return 0.
     return _jpeg_step(data[data.index(b'\xff\xd8\xff'):]) / max(float(px.std()), 1e-6)
 
+def _bits_a_pixel(
+    data: bytes, # of a file
+    px: np.ndarray, # its pixels
+) -> float: # infinite where it is no JPEG 2000
+    "How many bits a JPEG 2000 in DICOM spends on a pixel."
+    at = data.find(b'\xff\x4f\xff\x51')
+    return 8 * (len(data) - at) / px.size if begins_as_dicom(data) and at >= 0 else np.inf
+
+# %% ../nbs/reading/05_artefacts.ipynb #c03f56be
 def _blockiness(
     px: np.ndarray, # (height, width)
 ) -> float: # 1: as much as within
@@ -133,9 +144,10 @@ def find_doubts(
     coarse = _coarseness(data, header, px)
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
     if coloured > FALSE_COLOURS: raise PictureError(FALSE)
-    blocks = coarse > COARSE or _blockiness(px) > BLOCKY
+    blocks = coarse > COARSE or _blockiness(px) > BLOCKY or _bits_a_pixel(data, px) < THIN
     shapes = [high / wide for high, wide in pixel_shapes(header)] if header is not None else [1.]
-    found = (BLOCKS, blocks), (COLOURS, coloured > MARKED), (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes))
+    found = ((BLOCKS, blocks), (COLOURS, coloured > MARKED), (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)),
+             (MORE, data.startswith(b'\x89PNG') and b'acTL' in data or data.startswith(b'\xff\xd8') and MANY in data))
     return [text for text, here in found if here]
 
 # %% ../nbs/reading/05_artefacts.ipynb #eb98c939

@@ -6,7 +6,7 @@
 __all__ = ['SEXES', 'SEX_NAMES', 'SEX_COLOURS', 'SEX_WORDS', 'TRUTHS', 'OLDEST', 'DAYS', 'EXPOSED', 'TAKEN', 'MONTH_APART',
            'YEAR_APART', 'PLACEHOLDER', 'UNSAID', 'parse_sex', 'in_years', 'parse_number', 'read_sex', 'read_male',
            'Refusal', 'ChildError', 'Patient', 'Header', 'read_date', 'age_by_dates', 'stated_age', 'contradiction',
-           'read_sex_of', 'read_patient', 'Child', 'find_child']
+           'unread_age', 'read_sex_of', 'read_patient', 'Child', 'find_child']
 
 # %% ../nbs/reading/01_child.ipynb #d10b7376
 import re
@@ -140,8 +140,17 @@ def contradiction(
     return ''
 
 # %% ../nbs/reading/01_child.ipynb #0c6858e5
+def unread_age(
+    header: Header,
+) -> str: # empty where it says nothing
+    "What a header says of the age and cannot be used; a birth date is not repeated."
+    if text := ' '.join(str(header.get('PatientAge', None) or '').split()): return f'PatientAge {text[:16]} is no age'
+    born = str(header.get('PatientBirthDate', None) or '').strip()
+    return 'PatientBirthDate and the dates of the study give no age' if born else ''
+
 UNSAID = ('', 'o', 'other', 'u', 'unknown')  # PatientSex where it is neither, or nobody knows it
 
+# %% ../nbs/reading/01_child.ipynb #f6920bd4
 def read_sex_of(
     header: Header,
 ) -> tuple[str, str]: # F, M or empty; what is not understood, in one line
@@ -158,8 +167,8 @@ def read_patient(
     sex, strange = read_sex_of(header)
     if note := contradiction(header): return Patient(sex, note=note, strange_sex=strange)
     if (months := age_by_dates(header)) is not None: return Patient(sex, months, 'PatientBirthDate', '', strange)
-    months = stated_age(header)
-    return Patient(sex, months, 'PatientAge' if months is not None else '', '', strange)
+    if (months := stated_age(header)) is not None: return Patient(sex, months, 'PatientAge', '', strange)
+    return Patient(sex, note=unread_age(header), strange_sex=strange)
 
 # %% ../nbs/reading/01_child.ipynb #0657701d
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ __all__ = ['app', 'EXTRAS', 'SHIPPED', 'PACKED', 'Files', 'Weights', 'Age', 'Lev
            'missing', 'in_plain_words', 'explain', 'fill_in', 'main', 'check_sex', 'number', 'check_age',
            'check_height', 'check_level', 'load_assessor', 'check_names', 'files_of', 'check_kept', 'tell',
            'write_page', 'write_dicom', 'assess_each', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess',
-           'read_ids', 'show_scores', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'follow', 'on_ray',
-           'train_masks', 'train_points', 'scale_of', 'weights_of', 'choose_cells', 'train_age', 'pack', 'export',
-           'check_port', 'serve', 'node', 'demo', 'draw']
+           'read_ids', 'show_scores', 'doubt', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'follow',
+           'on_ray', 'train_masks', 'train_points', 'scale_of', 'weights_of', 'choose_cells', 'train_age', 'pack',
+           'export', 'check_port', 'serve', 'node', 'demo', 'draw']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 import typer
 
 # %% ../nbs/clinic/05_command_line.ipynb #7175d38a
@@ -452,6 +452,18 @@ def show_scores(
     Console().print(table)
 
 # %% ../nbs/clinic/05_command_line.ipynb #e47fc481
+def doubt(
+    predictions: Any, # a DataFrame, of `boneage.learn.evaluation.evaluate`
+    folder: Path, # that they are of
+) -> None:
+    "Say what is odd about all of them together; leaves with 1 where none was read."
+    from boneage.learn.data import in_years
+    for line in in_years(predictions): complain(f'the bone ages of {folder}: {line}')
+    if predictions.accepted.any(): return
+    complain(f'no radiograph was read; of the first: {predictions.reason.iloc[0]}')
+    raise typer.Exit(1)
+
+# %% ../nbs/clinic/05_command_line.ipynb #306a5f07
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar='DIR', help='Data set: images/ and labels.csv.')],
@@ -476,6 +488,7 @@ def evaluate(
     else:
         show_scores(scores)
         complain(TERMS)
+    doubt(predictions, folder)
 
 # %% ../nbs/clinic/05_command_line.ipynb #6d01f4a8
 @app.command()

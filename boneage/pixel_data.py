@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['RADIOGRAPHS', 'DEFLATED', 'PIXELS', 'BEHIND', 'BEYOND', 'SIGNLESS', 'ENOUGH_BITS', 'EDGES', 'FIELD', 'SPACINGS',
-           'inflate', 'rescale', 'read_spacing', 'pixel_shapes', 'decode_dicom', 'read_header']
+           'GROUPS', 'inflate', 'rescale', 'read_spacing', 'pixel_shapes', 'decode_dicom', 'read_header']
 
 # %% ../nbs/reading/04_pixel_data.ipynb #9a33bdf2
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 import cv2
@@ -225,13 +226,21 @@ def rescale(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray:
 # %% ../nbs/reading/04_pixel_data.ipynb #190ff658
 SPACINGS = ('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing')  # mm, the best first
 
+GROUPS = ('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence')  # of enhanced objects
+
+def _measures(header: 'pydicom.Dataset') -> list['pydicom.Dataset']:
+    "Where a header may say the distance of pixels: itself, and what enhanced objects keep in groups."
+    items = (item for group in GROUPS for item in header.get(group) or [])
+    return [header, *(measures for item in items for measures in item.get('PixelMeasuresSequence') or [])]
+
+# %% ../nbs/reading/04_pixel_data.ipynb #e96ca584
 def _pairs(
     header: 'pydicom.Dataset',
     keys: tuple[str, ...], # of its attributes
 ) -> Iterator[tuple[float, float]]:
     "Those of some attributes that are two numbers above zero."
-    for key in keys:
-        found = np.ravel(header.get(key) or []).astype(float)
+    for key, part in product(keys, _measures(header)):
+        found = np.ravel(part.get(key) or []).astype(float)
         if len(found) == 2 and found.min() > 0: yield float(found[0]), float(found[1])
 
 def read_spacing(

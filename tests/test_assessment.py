@@ -206,6 +206,18 @@ def test_two_days_of_one_exposure(keys, apart):
     assert (found.age_months is None) == ('the age is not used' in found.note) == (apart > MONTH_APART)
 
 
+@pytest.mark.parametrize('header, says', [
+    (dict(PatientAge='10Y'), 'PatientAge 10Y is no age'), (dict(PatientAge='0125M '), 'PatientAge 0125M is no age'),
+    (dict(PatientBirthDate='20261301', StudyDate='20200601'), 'give no age'),
+    (dict(PatientBirthDate='20300101', StudyDate='20200601'), 'give no age'),
+    (dict(StudyDate='20200601'), ''), (dict(PatientAge='', PatientBirthDate=''), '')])
+def test_an_age_that_is_none(header, says):
+    """What a header says in vain is said; the birth date itself is not repeated."""
+    found = read_patient(header)
+    assert found.age_months is None and says in found.note and bool(found.note) == bool(says)
+    assert header.get('PatientBirthDate', '-') not in found.note or not header.get('PatientBirthDate')
+
+
 @pytest.mark.parametrize('sex', ['', 'X', 'FM', 'girl', None])
 def test_wrong_sex(sex):
     with pytest.raises(ValueError, match='give F or M'): parse_sex(sex)

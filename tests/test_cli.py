@@ -323,6 +323,20 @@ def test_evaluate_for_people(cohort, boneage):
     assert all(any(word in line for line in out) for word in ('all', 'girls', 'boys', 'always the median'))
 
 
+@pytest.mark.parametrize('labels, status, says', [
+    ('id,boneage,male\nhand,10,True\n', 0, 'all 1 are below 21; give months'),
+    ('id,boneage,male\nhand,100,True\nhand,90,True\n', 1, 'hand is there twice, with two ages or sexes'),
+    ('id,boneage,male,boneage\nhand,100,True,90\n', 1, 'boneage, boneage for one thing'),
+    ('id,boneage,male\nother,100,True\n', 1, 'no radiograph was read')])
+def test_labels_that_cannot_be_meant(folder, boneage, labels, status, says):
+    """Are said, or scored against nothing."""
+    (folder/'set/images').mkdir(parents=True)
+    (folder/'set/images/hand.png').write_bytes((folder/'hand.png').read_bytes())
+    (folder/'set/labels.csv').write_text(labels)
+    got, _, err = boneage('evaluate', 'set')
+    assert got == status and any(says in line for line in err), err
+
+
 @pytest.mark.parametrize('command', ['evaluate', 'check-data', 'train age --out run'])
 @pytest.mark.parametrize('name', ['nowhere', 'folder', 'hand.png'])
 def test_no_data_set(folder, boneage, command, name):

@@ -188,9 +188,18 @@ def test_a_column_that_is_not_understood_is_named(tmp_path):
     """Once for a table, on whatever is listened to; empty columns of a spreadsheet are nothing."""
     (tmp_path/'who.csv').write_text('file,Geschlecht,age (years),,,\na.png,W,8,,x\nb.png,M,9,,\n')
     said = []
-    assert [job.sex for job in find_jobs([tmp_path/'who.csv'], 'F', warn=said.append)] == ['F', 'F']
+    assert [job.sex for job in find_jobs([tmp_path/'who.csv'], warn=said.append)] == [None, None]
     assert len(said) == 1 and said[0].endswith(": column 'Geschlecht', 'age (years)', number 5")
-    with pytest.warns(UserWarning, match='Geschlecht'): find_jobs([tmp_path/'who.csv'], 'F')
+    with pytest.warns(UserWarning, match='Geschlecht'): find_jobs([tmp_path/'who.csv'])
+
+
+@pytest.mark.parametrize('name', ['Geschlecht', 'Sex (M/F)', 'is_male', 'Sexe', 'W/M'])
+def test_one_sex_for_all_does_not_go_before_a_column(tmp_path, name):
+    """That seems to say it: boys would be read as girls."""
+    (tmp_path/'who.csv').write_text(f'file,{name},ward\na.png,F,B\nb.png,M,C\n')
+    with pytest.raises(BatchError, match='seems to say the sex'): find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)
+    (tmp_path/'who.csv').write_text(f'file,{name},ward,sex\na.png,F,B,F\nb.png,M,C,M\n')
+    assert [job.sex for job in find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)] == ['F', 'M']
 
 
 def test_two_dates_are_an_age(tmp_path):

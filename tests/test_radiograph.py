@@ -289,6 +289,95 @@ def test_a_hand_that_needs_more_bits(tmp_path_factory, hand, bits, around, turn,
         read_pixels(path)
 
 
+@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
+def test_two_pictures_in_one_file(tmp_path, suffix):
+    """No decoder looks behind the first, and it may be another child's."""
+    one, other = (cv2.imencode(suffix, px)[1].tobytes() for px in (blob(), blob()[::-1]))
+    (tmp_path/f'a{suffix}').write_bytes(one + other)
+    with pytest.raises(PictureError, match='more than one picture'): read_pixels(tmp_path/f'a{suffix}')
+
+
+@pytest.mark.parametrize('name, form', [('a.jpg', 'MPO'), ('a.png', 'PNG')])
+def test_a_file_that_says_it_is_of_several(tmp_path, name, form):
+    """The first is read, and that is said."""
+    first, other = Image.fromarray(blob()), Image.fromarray(blob()[::-1].copy())
+    first.save(tmp_path/name, form, save_all=True, append_images=[other])
+    found = read_radiograph(tmp_path/name)
+    assert np.abs(found.pixels.astype(int) - blob()).mean() < 3 and 'it holds several pictures' in found.note
+
+
+def test_a_small_picture_within_a_jpeg(tmp_path):
+    """A thumbnail in its header is no second picture."""
+    Image.fromarray(blob()).save(tmp_path/'a.jpg', comment=cv2.imencode('.jpg', blob()[::4, ::4])[1].tobytes())
+    assert b'\xff\xd8\xff' in (tmp_path/'a.jpg').read_bytes()[2:] and read_pixels(tmp_path/'a.jpg').shape == (80, 60)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(.05, .95), st.integers(1, 64), st.sampled_from(['tiff_adobe_deflate', 'tiff_deflate']))
+def test_damaged_deflated_tiffs(tmp_path_factory, where, length, packed):
+    """There is a checksum, which libtiff does not ask for where a strip has all its rows."""
+    path = tmp_path_factory.mktemp('tiff')/'a.tif'
+    grain = np.random.default_rng(0).integers(0, 60, (300, 200)).astype(np.uint8)
+    Image.fromarray(cv2.resize(blob(), (200, 300)) // 2 + grain).save(path, compression=packed)
+    data = path.read_bytes()
+    at = 200 + int(where * (len(data) - 500))
+    path.write_bytes(data[:at] + bytes(255 - byte for byte in data[at:at + length]) + data[at + length:])
+    with pytest.raises(PictureError): read_pixels(path)
+
+
+@pytest.mark.parametrize('near', [0, 1, 2])
+@pytest.mark.parametrize('share', [.5, .7, .9])
+def test_cut_jpeg_ls(tmp_path, hand, near, share):
+    """Whole it is read, with losses and without; cut, with its end mark put back, it is refused."""
+    import jpeg_ls
+    px = hand.picture
+    stream = jpeg_ls.encode_pixel_data(px.tobytes(), near, rows=px.shape[0], columns=px.shape[1], samples_per_pixel=1,
+                                       bits_stored=8)
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSNearLossless if near else pydicom.uid.JPEGLSLossless
+    for name, data in dict(whole=stream, cut=stream[:int(share * len(stream))] + b'\xff\xd9').items():
+        ds.PixelData = pydicom.encaps.encapsulate([bytes(data)])
+        ds.save_as(tmp_path/f'{name}.dcm')
+    assert np.abs(read_pixels(tmp_path/'whole.dcm').astype(int) - px).max() <= near
+    with pytest.raises(PictureError): read_pixels(tmp_path/'cut.dcm')
+
+
+@pytest.mark.parametrize('how', [dict(tile_size=(128, 128)), dict(tile_size=(512, 512)), dict(num_resolutions=3)])
+def test_jpeg_2000_in_tiles(tmp_path, hand, how):
+    """Lossless, by OpenJPEG, and not as it does by itself: it cannot be compared, and is read."""
+    px = cv2.resize(hand.picture, (600, 800))
+    Image.fromarray(px).save(stream := io.BytesIO(), 'JPEG2000', irreversible=False, no_jp2=True, **how)
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    ds.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+    ds.save_as(tmp_path/'a.dcm')
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.dcm'), px)
+
+
+@pytest.mark.parametrize('rate, noted', [(10, False), (200, True)])
+def test_strongly_compressed_jpeg_2000(tmp_path, hand, rate, noted):
+    """Is said, as of a JPEG."""
+    px = cv2.resize(hand.picture, (600, 800))
+    Image.fromarray(px).save(stream := io.BytesIO(), 'JPEG2000', irreversible=True, no_jp2=True, quality_layers=[rate])
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000
+    ds.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+    ds.save_as(tmp_path/'a.dcm')
+    assert ('compressed strongly' in read_radiograph(tmp_path/'a.dcm').note) == noted
+
+
+@pytest.mark.parametrize('group', ['SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence'])
+def test_spacing_within_functional_groups(tmp_path, group):
+    """Enhanced objects say the shape of their pixels there."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob()))
+    measures, item = pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing, item.PixelMeasuresSequence = [.2, .1], [measures]
+    setattr(ds, group, [item])
+    ds.save_as(tmp_path/'a.dcm')
+    found = read_radiograph(tmp_path/'a.dcm')
+    assert found.spacing == (.2, .1) and found.pixels.shape == (160, 60) and 'times as long as wide' in found.note
+
+
 @settings(max_examples=25)
 @given(st.floats(.3, .9), st.integers(300, 3000), st.booleans())
 def test_damaged_jpegs(tmp_path_factory, where, length, cut):

@@ -165,6 +165,7 @@ PICTURE = 'a.png', b'x'
     (dict(file=PICTURE), dict(sex='F', height_cm='1_40'), "'1_40' is not a number"),
     (dict(file=PICTURE), dict(sex='F', age_months='ten'), "'ten' is not a number"),
     (dict(file=PICTURE), dict(sex='X'), "'F' or 'M'"),
+    (dict(file=PICTURE), dict(sex='F', width='300'), "'width' is no field"),
     ({}, dict(sex='F'), 'Field required')])
 def test_a_wrong_request_is_answered_in_words(files, data, says):
     """A 422 that says what is wrong, and nothing of Python or of what lies within."""

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SPELLINGS', 'Progress', 'TWINS', 'MOST_YEARS', 'LabelError', 'picture_id', 'read_labels', 'DatasetError', 'Dataset',
            'possible', 'find_dataset', 'radiographs', 'Event', 'map_pictures', 'whole', 'CheckReport', 'Tried',
-           'perceptual_hash', 'same_files', 'near_twins', 'check_data', 'real_data', 'lot', 'held_out', 'read_points',
-           'held_out_points', 'split_withheld', 'plot_ages']
+           'perceptual_hash', 'same_files', 'near_twins', 'in_years', 'check_data', 'real_data', 'lot', 'held_out',
+           'read_points', 'held_out_points', 'split_withheld', 'plot_ages']
 
 # %% ../../nbs/learning/02_data.ipynb #e0b6412a
 import hashlib
@@ -92,12 +92,13 @@ def _convert(column: pd.Series, convert: Callable, wanted: str, csv: Path) -> li
 def _read_table(csv: Path) -> pd.DataFrame:
     "A CSV file as text, indexed by the line of the file."
     if not csv.is_file(): raise LabelError(f'{csv}: no such file; check the path')
-    try: table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding='utf-8-sig', skipinitialspace=True)
+    try: table = pd.read_csv(csv, header=None, dtype=str, keep_default_na=False, encoding='utf-8-sig',
+                             skipinitialspace=True)
     except (OSError, ValueError) as e:
         why = ' '.join(str(e).split())
         raise LabelError(f'{csv}: is not a table of comma-separated values in UTF-8 ({why}); export it again') from e
-    table.index = range(2, len(table) + 2)
-    return table
+    names, table = table.iloc[0], table[1:]
+    return table.set_axis(names, axis=1).set_axis(range(2, len(table) + 2))
 
 # %% ../../nbs/learning/02_data.ipynb #495a8f8a
 def read_labels(
@@ -149,8 +150,11 @@ def possible(
     labels: pd.DataFrame, # of `read_labels`
     csv: Path, # that they are from
 ) -> pd.DataFrame: # the same
-    "Labels whose ages are bone ages or not known; raises `LabelError` at the first that is neither."
+    "Labels whose ages are bone ages or not known; raises `LabelError` for one that is neither, or two of one id."
     known = labels[labels.boneage.notna()]
+    twice = known.drop_duplicates(['id', 'boneage', 'male'])
+    if (other := twice.id.duplicated()).any():
+        raise LabelError(f'{csv}: {twice.id[other].iloc[0]} is there twice, with two ages or sexes; keep the right one')
     odd = known[~known.boneage.between(0, OLDEST)]
     if odd.empty: return labels
     raise LabelError(f'{csv}: {odd.id.iloc[0]} has a bone age of {odd.boneage.iloc[0]:g} months; correct it')
@@ -332,7 +336,9 @@ def _years(labels: pd.DataFrame) -> dict[int, tuple[int, int]]:
 # %% ../../nbs/learning/02_data.ipynb #35904c5c
 MOST_YEARS = 21 # bone ages that are all below it are years, or months of infants alone
 
-def _in_years(labels: pd.DataFrame) -> list[str]:
+def in_years(
+    labels: pd.DataFrame, # with a column boneage
+) -> list[str]: # a line, or none
     "That the bone ages look like years, where all that there are do."
     known = labels.boneage[labels.boneage > 0]
     return [f'all {len(known)} are below {MOST_YEARS}; give months'] if len(known) and known.max() < MOST_YEARS else []
@@ -383,7 +389,7 @@ def check_data(
         'identical pictures': same_files(tried),
         'headers of the other sex': _of_other_sex(tried, [rows.get(i) for i in pictured]),
         'implausible ages': _implausible(labels),
-        'bone ages that are probably years': _in_years(labels)}
+        'bone ages that are probably years': in_years(labels)}
     return CheckReport(len(files), len(labels), _years(labels), _that_occur(problems), _that_occur(_remarks(tried)))
 
 # %% ../../nbs/learning/02_data.ipynb #0b3149dc
