@@ -130,7 +130,7 @@ def _check_bmp(data: bytes) -> None:
     if len(data) < 54: return
     size, _, start, header, width, height, _, bits, packed = struct.unpack_from('<4I2i2HI', data, 2)
     rows = abs(height) * ((width * bits + 31) // 32 * 4) # of a header of 40 bytes, unless they are packed
-    end = start + rows if header == 40 and not packed else size
+    end = start + rows if start and header == 40 and not packed else size
     if any(0 < most < len(data) - 3 for most in (size, end)): raise EOFError('the BMP goes on behind its end')
 
 # %% ../nbs/reading/02_picture.ipynb #128ed44a

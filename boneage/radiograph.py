@@ -64,7 +64,8 @@ PROGRAMMERS = re.compile( # words that tell a user nothing
 def _refusal(error: Exception, dicom: bool) -> PictureError:
     "What a decoder's complaint means for the user."
     why = ' '.join(str(error).split())
-    if 'missing dependencies' in why or 'does not support' in why:
+    unread = 'missing dependencies' in why or 'not a transfer syntax' in why
+    if dicom and (unread or isinstance(error, NotImplementedError)):
         return PictureError('is DICOM compressed in a way that no decoder here can read; export it uncompressed')
     why = 'unknown format' if 'cannot identify' in why else why[:120]
     note = f' ({why})' if why and not PROGRAMMERS.search(why) else ''

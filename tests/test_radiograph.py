@@ -354,6 +354,17 @@ def test_jpeg_2000_in_tiles(tmp_path, hand, how):
     np.testing.assert_array_equal(read_pixels(tmp_path/'a.dcm'), px)
 
 
+@pytest.mark.parametrize('uid', ['1.2.840.10008.1.2.4.55', '1.2.840.10008.1.2.1.98', '1.2.840.113619.5.2'])
+def test_what_no_decoder_reads_is_not_called_damaged(tmp_path, uid):
+    """A progressive JPEG, an encapsulated plain frame, a maker's own syntax: it may be whole."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob()))
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(uid)
+    ds.PixelData = pydicom.encaps.encapsulate([cv2.imencode('.jpg', blob())[1].tobytes()])
+    ds['PixelData'].is_undefined_length = True
+    ds.save_as(tmp_path/'a.dcm', implicit_vr=False, little_endian=True)
+    with pytest.raises(PictureError, match='no decoder here can read'): read_pixels(tmp_path/'a.dcm')
+
+
 @pytest.mark.parametrize('rate, noted', [(10, False), (200, True)])
 def test_strongly_compressed_jpeg_2000(tmp_path, hand, rate, noted):
     """Is said, as of a JPEG."""
