@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'COLOURED', 'MOST_PARTS', 'SEVERAL',
-           'MANY', 'ALIKE', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'PART', 'BITS', 'SIGN', 'GREY',
+           'MANY', 'SUBFILE', 'ALIKE', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'PART', 'BITS', 'SIGN', 'GREY',
            'PictureError', 'read_bytes', 'check_pixels', 'begins_as_dicom', 'is_dicom', 'picture_files', 'colour_share',
            'check_jpeg', 'decode_image']
 
@@ -134,6 +134,8 @@ def _check_bmp(data: bytes) -> None:
     if any(0 < most < len(data) - 3 for most in (size, end)): raise EOFError('the BMP goes on behind its end')
 
 # %% ../nbs/reading/02_picture.ipynb #128ed44a
+SUBFILE = 254  # the tag of a TIFF that says what a page is: odd where it is a smaller copy of another
+
 @functools.cache
 def _quiet_tiff() -> None:
     "Keep Pillow's libtiff from printing; where it cannot be reached, it prints."
@@ -145,14 +147,15 @@ def _quiet_tiff() -> None:
 def _page_areas(
     image: 'PIL.Image.Image',
 ) -> list[int]: # px
-    "The size of each page of a file; raises `PictureError` for more than `MOST_PARTS`."
+    "The size of each page of a file, 0 of one that says that it is a smaller copy; raises `PictureError` for many."
     areas: list[int] = []
     while len(areas) <= MOST_PARTS:
         try: image.seek(len(areas))
         except EOFError: return areas
         check_pixels(*image.size, 1 if image.mode in ('1', 'L') or ';' in image.mode else WIDE)
-        areas.append(image.width * image.height)
-        if image.format != 'TIFF': return areas
+        if image.format != 'TIFF': return [image.width * image.height]
+        copy = int(getattr(image, 'tag_v2', {}).get(SUBFILE) or 0) & 1
+        areas.append(0 if copy else image.width * image.height)
     raise PictureError(f'has more than {MOST_PARTS} pages; give one radiograph')
 
 # %% ../nbs/reading/02_picture.ipynb #80aa24ff

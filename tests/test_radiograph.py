@@ -289,6 +289,14 @@ def test_a_hand_that_needs_more_bits(tmp_path_factory, hand, bits, around, turn,
         read_pixels(path)
 
 
+def test_a_page_that_is_a_smaller_copy(tmp_path):
+    """It says so, and is no other radiograph, however large."""
+    with tifffile.TiffWriter(tmp_path/'a.tif') as file:
+        file.write(cv2.resize(blob(), (45, 60)), subfiletype=1)
+        file.write(blob())
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.tif'), blob())
+
+
 @pytest.mark.parametrize('suffix', ['.png', '.jpg'])
 def test_two_pictures_in_one_file(tmp_path, suffix):
     """No decoder looks behind the first, and it may be another child's."""
