@@ -327,6 +327,8 @@ def test_evaluate_for_people(cohort, boneage):
     ('id,boneage,male\nhand,10,True\n', 0, 'all 1 are below 21; give months'),
     ('id,boneage,male\nhand,100,True\nhand,90,True\n', 1, 'hand is there twice, with two ages or sexes'),
     ('id,boneage,male,boneage\nhand,100,True,90\n', 1, 'boneage, boneage for one thing'),
+    ('id,boneage,male,width,Width\nhand,100,True,9,8\n', 1, 'has two columns width'),
+    ('id,boneage,male,width,width\nhand,100,True,9,8\n', 1, 'has two columns width'),
     ('id,boneage,male\nother,100,True\n', 1, 'no radiograph was read')])
 def test_labels_that_cannot_be_meant(folder, boneage, labels, status, says):
     """Are said, or scored against nothing."""

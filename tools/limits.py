@@ -12,6 +12,7 @@ wrist: the picture cut off below the capitate.
 compression, blocks: JPEGs of falling quality, as they are and saved once more as PNG.
 borders: frames around a radiograph, and what makes its picture square, as PNG.
 bits: numbers of DICOM that need more bits than their header says, or other ones.
+thin: JPEG 2000 of falling size.
 hands, rows: a row a radiograph, what boneage.contrast and boneage.points.ask_rows find in it.
 seams: the same of boneage.points.seam, and JPEGs of which one byte was turned.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from unittest.mock import patch
@@ -28,6 +30,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pydicom
+from PIL import Image
 
 from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
@@ -45,6 +48,7 @@ from boneage.radiograph import read_pixels, read_radiograph
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
 ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
 LENGTHS = (60, 80, 100, 120, 150, 180, 220) # px from capitate to fingertip
+RATES = (10, 25, 50, 75, 100, 150, 200, 300) # times smaller, by JPEG 2000
 QUALITIES, WORST = (90, 75, 60, 50, 40, 30, 20, 10), 7
 BELOW = (.12, .15, .18, .2, .22, .25, .28, .32, .36, .4, .5) # lengths of the hand below the capitate
 LEVELS = (0, 6, 8, 10, 12, 16, 24, 48, 256)
@@ -253,12 +257,18 @@ def stored(pixels: np.ndarray, chance: np.random.Generator) -> Iterator[tuple[st
     yield 'words in an unused bit, not declared', True, twelve | words.astype(np.uint16) << 15, dict(BitsStored=12)
 
 
-def has_wrong_bits(numbers: np.ndarray, said: dict) -> bool:
-    ds = pydicom.Dataset()
+def data_set(numbers: np.ndarray, said: dict) -> pydicom.Dataset:
+    room, ds = 8 * numbers.itemsize, pydicom.Dataset()
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    ds.update(dict(Rows=numbers.shape[0], Columns=numbers.shape[1], SamplesPerPixel=1, BitsAllocated=16, HighBit=15,
-                   PhotometricInterpretation='MONOCHROME2', PixelRepresentation=0, PixelData=numbers.tobytes()) | said)
+    ds.update(dict(Rows=numbers.shape[0], Columns=numbers.shape[1], SamplesPerPixel=1, BitsAllocated=room,
+                   BitsStored=room, HighBit=room - 1, PhotometricInterpretation='MONOCHROME2', PixelRepresentation=0,
+                   SOPClassUID='1.2', SOPInstanceUID='1.2.3', PixelData=numbers.tobytes()) | said)
+    return ds
+
+
+def has_wrong_bits(numbers: np.ndarray, said: dict) -> bool:
+    ds = data_set(numbers, said)
     try: _check_bits(ds, 0)
     except PictureError: return True
     return False
@@ -273,6 +283,26 @@ def bits(assessor: Assessor, data: Path) -> pd.DataFrame:
                 rows.append(dict(stored=what, right=right, refused=has_wrong_bits(numbers, said)))
     by = pd.DataFrame(rows).groupby(['stored', 'right'], sort=False)
     return by.agg(files=('refused', 'size'), refused=('refused', 'sum')).reset_index()
+
+
+def thin(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, patch('boneage.artefacts.THIN', 0):
+        for film in list(films(data, fold=2))[:60]:
+            before = read(assessor, film.pixels, film.sex)
+            for rate in RATES:
+                Image.fromarray(film.pixels).save(code := BytesIO(), 'JPEG2000', irreversible=True, no_jp2=True,
+                                                  quality_layers=[rate])
+                ds = data_set(film.pixels, dict(PixelData=pydicom.encaps.encapsulate([code.getvalue()])))
+                ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000
+                ds.save_as(file := f'{folder}/film.dcm', enforce_file_format=True)
+                found = assessor.assess(file, film.sex)
+                rows.append(dict(rate=rate, bits=8 * len(code.getvalue()) / film.pixels.size,
+                                 refused=not found.accepted, noted=found.accepted and bool(found.note),
+                                 moved=abs(found.bone_age_months - before) if found.accepted else np.nan))
+    by = pd.DataFrame(rows).assign(over_three=lambda t: t.moved > 3).groupby('rate')
+    return by.agg(bits=('bits', 'mean'), files=('refused', 'size'), refused=('refused', 'sum'), noted=('noted', 'sum'),
+                  moved=('moved', 'mean'), over_three=('over_three', 'sum')).reset_index()
 
 
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
@@ -324,7 +354,8 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 
 TABLES = {'clipping': clipping, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist, 'compression': compression,
-          'blocks': blocks, 'borders': borders, 'bits': bits, 'hands': hands, 'rows': rows, 'seams': seams}
+          'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'hands': hands, 'rows': rows,
+          'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:

@@ -115,9 +115,10 @@ def read_labels(
         id=ids.map(picture_id),
         boneage=_convert(ages, _number, 'a number of months', csv),
         male=[sex == 'M' for sex in _convert(sexes, read, words, csv)]))
-    for column in table.columns:
-        if (name := column.strip().lower()) in ('width', 'height'):
-            labels[name] = _convert(table[column], _side, 'a number of pixels', csv)
+    for name in ('width', 'height'):
+        found = [n for n, column in enumerate(table.columns) if column.strip().lower() == name]
+        if len(found) > 1: raise LabelError(f'{csv}: has two columns {name}; keep one of them')
+        for n in found: labels[name] = _convert(table.iloc[:, n], _side, 'a number of pixels', csv)
     return labels.reset_index(drop=True)
 
 # %% ../../nbs/learning/02_data.ipynb #ad1c1ea3
