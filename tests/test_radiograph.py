@@ -488,6 +488,16 @@ def test_padding_within_a_frame(tmp_path, photometric, value):
     assert read[around].max() == read[~around].min() and read[80:84, 60:64].min() == 255
 
 
+def test_padding_of_a_negative(tmp_path):
+    """Where no header says that a picture is one, what surrounds the hand is as bright as its background."""
+    px = 255 - (60 + blob(160, 120) // 2)
+    shown = px.copy()
+    shown[:30] = 0
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', shown, PixelPaddingValue=0))
+    assert set(read[:30].ravel()) == {px[30:].max()}
+    np.testing.assert_array_equal(read[30:], px[30:])
+
+
 @pytest.mark.parametrize('photometric', ['RGB', 'YBR_FULL'])
 @pytest.mark.parametrize('syntax', ['ExplicitVRLittleEndian', 'JPEG2000Lossless'])
 def test_grey_in_three_planes(tmp_path, photometric, syntax):
