@@ -430,11 +430,10 @@ def preprocess(
 def read_ids(
     csv: Path, # has a column id
 ) -> set[str]:
-    "The ids that a CSV file lists."
-    import pandas as pd
-    try: return set(pd.read_csv(csv, dtype=str, usecols=['id']).id.dropna())
-    except (OSError, ValueError):
-        raise typer.BadParameter(f'{csv} is not a CSV file with a column id; name one') from None
+    "The ids that a CSV file lists; a usage error where it lists none."
+    from boneage.learn import data
+    try: return data.read_ids(csv)
+    except data.LabelError as error: raise typer.BadParameter(str(error)) from None
 
 def show_scores(
     scores: dict, # of `boneage.learn.evaluation.summarise`

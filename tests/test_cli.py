@@ -236,7 +236,7 @@ USAGE = {  # a command and what the line about it says
     'preprocess hand.png other/hand.png --out out': 'are named hand',
     'preprocess hand.png hand_mask.png --out .': 'hand_mask.png would be overwritten',
     'rsna': 'DOWNLOADS', 'rsna folder': '--out', 'rsna folder --out hand.png': 'is a file',
-    'evaluate': 'DIR', 'evaluate folder --ids hand.png': 'column id',
+    'evaluate': 'DIR', 'evaluate folder --ids hand.png': 'not a table', 'evaluate folder --ids text.png': 'column id',
     'train': 'Missing command', 'train bones folder --out run': 'bones', 'train age folder': '--out',
     'train masks cohort --out run --withheld ids.csv': '--annotations',
     'train points a b --out run --annotations c --withheld ids.csv': 'unexpected extra argument',

@@ -18,7 +18,7 @@ from PIL import Image
 
 from boneage.drawn.cohort import write_cohort
 from boneage.learn.data import (
-    DatasetError, LabelError, check_data, find_dataset, held_out, lot, picture_id, radiographs, read_labels,
+    DatasetError, LabelError, check_data, find_dataset, held_out, lot, picture_id, radiographs, read_ids, read_labels,
     read_points, split_withheld)
 from boneage.learn.masks import drawn_masks
 from boneage.learn.rsna import (
@@ -66,7 +66,8 @@ def test_ids_are_text_and_sizes_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize('text, says', [
-    ('', 'is not a table'), ('id,boneage\n1,2\n', 'no column male'),
+    ('', 'is not a table (it is empty)'), ('id,boneage,male\n1,2,M,3\n', 'line 2 has more cells'),
+    ('id,boneage\n1,2\n', 'no column male'),
     ('id,Image ID,boneage,male\n1,1,2,1\n', 'id, Image ID'),
     ('id,boneage,sex\n1,12,M\n2,ten,F\n', 'line 3, column boneage'),
     ('id,boneage,sex\n1,1_2,M\n', "line 2, column boneage: '1_2' is not a number"),
@@ -82,6 +83,20 @@ def test_unreadable_labels_name_the_place(tmp_path, text, says):
     (tmp_path/'a.csv').write_text(text)
     with pytest.raises(LabelError) as e: read_labels(tmp_path/'a.csv')
     assert says in str(e.value) and '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('separator', ';\t,')
+@pytest.mark.parametrize('code', ['utf-8-sig', 'utf-16', 'cp1252'])
+def test_labels_of_a_spreadsheet(tmp_path, separator, code):
+    """Whatever stands between the cells and however the letters are written; lines are counted as in the file."""
+    lines = ['id;boneage;sex;Anmerkung', '', '007;12.5;M;"müde; unruhig"', ';;;', 'ä;36;F']
+    (tmp_path/'a.csv').write_bytes('\r\n'.join(lines).replace(';', separator).encode(code))
+    labels = read_labels(tmp_path/'a.csv')
+    assert labels.values.tolist() == [['007', 12.5, True], ['ä', 36., False]]
+    assert read_ids(tmp_path/'a.csv') == {'007', 'ä'}
+    with pytest.raises(LabelError, match='line 5, column sex'):
+        (tmp_path/'a.csv').write_bytes('\r\n'.join([*lines[:4], 'ä;36;2']).replace(';', separator).encode(code))
+        read_labels(tmp_path/'a.csv')
 
 
 def test_labels_that_are_no_text(tmp_path):

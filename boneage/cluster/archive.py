@@ -32,10 +32,10 @@ from ray.exceptions import RayError
 
 # %% ../../nbs/cluster/03_archive.ipynb #99ce2f85
 from ..assessment import Assessment, Assessor
-from ..child import SEXES
+from ..child import SEXES, Rows, text_rows
 from ..clinic.batch import (
-    BatchError, Job, Rows, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
-    text_rows, unchanged, write_rows)
+    BatchError, COLUMNS, Job, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
+    unchanged, write_rows)
 from .workers import LOCAL, ClusterError, whole, workers
 from ..picture import SUFFIXES
 
@@ -77,7 +77,7 @@ def read_any_table(
     "The radiographs that a table names; raises `BatchError`."
     def rows():
         with reaching(table) as (store, path), store.open(path, 'rb') as file:
-            return parquet_rows(file) if table.lower().endswith('.parquet') else text_rows(file.read())
+            return parquet_rows(file) if table.lower().endswith('.parquet') else text_rows(file.read(), COLUMNS)
     return jobs_of(table, read_rows(table, rows), partial(place, table), warn)
 
 def look(
