@@ -5,17 +5,15 @@
 # %% auto #0
 __all__ = ['SAME_ASPECT', 'MOST_STRETCHED', 'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
            'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'THIN', 'MORE', 'BLOCKS',
-           'HIDDEN', 'SQUARE', 'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts', 'doubt_shape']
+           'HIDDEN', 'SQUARE', 'QUANTA', 'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts',
+           'doubt_shape']
 
 # %% ../nbs/reading/05_artefacts.ipynb #1e5c87a2
 from io import BytesIO
-from typing import TYPE_CHECKING
 import cv2
 import numpy as np
-from .picture import MANY, PictureError, begins_as_dicom
-from .pixel_data import pixel_shapes
-
-if TYPE_CHECKING: import pydicom
+from .codestream import stream_size
+from .picture import Decoded, PictureError, jpeg_segments
 
 # %% ../nbs/reading/05_artefacts.ipynb #df33c2f8
 SAME_ASPECT = .02  # relative difference of aspects that is left alone
@@ -98,6 +96,8 @@ HIDDEN = 'is compressed so strongly that blocks hide the bones; give the origina
 SQUARE = 'its sides are equal: if it was squashed to that, its age may be off; give the original'
 
 # %% ../nbs/reading/05_artefacts.ipynb #a47682e0
+QUANTA = 0xdb  # the marker of a JPEG that its steps follow
+
 def _jpeg_step(stream: bytes) -> float: # grey levels
     "The mean step in which a JPEG keeps what changes slowly within a block."
     from PIL.JpegImagePlugin import JpegImageFile
@@ -105,24 +105,20 @@ def _jpeg_step(stream: bytes) -> float: # grey levels
     return float(np.reshape(table, (8, 8))[:4, :4].mean()) / 8
 
 def _coarseness(
-    data: bytes, # of a file
-    header: 'pydicom.Dataset | None', # of DICOM
+    stream: bytes, # of a `Decoded`
     px: np.ndarray, # its pixels
-) -> float: # 0 where it is no JPEG
+) -> float: # 0 where it is no JPEG with losses, of 8 bits
     "The step of a JPEG in standard deviations of its picture."
-    if header is not None:
-        from pydicom.uid import JPEGBaseline8Bit
-        if header.file_meta.TransferSyntaxUID != JPEGBaseline8Bit: return 0.
-    elif not data.startswith(b'\xff\xd8'): return 0.
-    return _jpeg_step(data[data.index(b'\xff\xd8\xff'):]) / max(float(px.std()), 1e-6)
+    lossy = any(marker == QUANTA for marker, *_ in jpeg_segments(stream))
+    if not lossy or (stream_size(stream) or (0, 0, 0))[2] != 8: return 0.
+    return _jpeg_step(stream) / max(float(px.std()), 1e-6)
 
 def _bits_a_pixel(
-    data: bytes, # of a file
+    stream: bytes, # of a `Decoded`
     px: np.ndarray, # its pixels
 ) -> float: # infinite where it is no JPEG 2000
-    "How many bits a JPEG 2000 in DICOM spends on a pixel."
-    at = data.find(b'\xff\x4f\xff\x51')
-    return 8 * (len(data) - at) / px.size if begins_as_dicom(data) and at >= 0 else np.inf
+    "How many bits a JPEG 2000 spends on a pixel."
+    return 8 * len(stream) / px.size if stream.startswith(b'\xff\x4f') else np.inf
 
 # %% ../nbs/reading/05_artefacts.ipynb #c03f56be
 def _blockiness(
@@ -135,20 +131,18 @@ def _blockiness(
 
 # %% ../nbs/reading/05_artefacts.ipynb #daae2213
 def find_doubts(
-    data: bytes, # of a file
-    header: 'pydicom.Dataset | None', # of DICOM
-    px: np.ndarray, # its pixels
-    coloured: float, # the share that is in colour
+    found: Decoded, # with pixels of a type that OpenCV takes
 ) -> list[str]: # for people
     "What may be wrong with a picture; raises `PictureError` where it hides the bones."
-    coarse = _coarseness(data, header, px)
+    px, stream = found.pixels, found.stream
+    coarse = _coarseness(stream, px)
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
-    if coloured > FALSE_COLOURS: raise PictureError(FALSE)
-    blocks = coarse > COARSE or _blockiness(px) > BLOCKY or _bits_a_pixel(data, px) < THIN
-    shapes = [high / wide for high, wide in pixel_shapes(header)] if header is not None else [1.]
-    found = ((BLOCKS, blocks), (COLOURS, coloured > MARKED), (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)),
-             (MORE, data.startswith(b'\x89PNG') and b'acTL' in data or data.startswith(b'\xff\xd8') and MANY in data))
-    return [text for text, here in found if here]
+    if found.coloured > FALSE_COLOURS: raise PictureError(FALSE)
+    blocks = coarse > COARSE or _blockiness(px) > BLOCKY or _bits_a_pixel(stream, px) < THIN
+    shapes = [high / wide for high, wide in found.shapes]
+    texts = ((BLOCKS, blocks), (COLOURS, found.coloured > MARKED), (MORE, found.several),
+             (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)))
+    return [text for text, here in texts if here]
 
 # %% ../nbs/reading/05_artefacts.ipynb #eb98c939
 def doubt_shape(

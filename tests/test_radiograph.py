@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import openjpeg
 import pydicom
 import pytest
 import tifffile
@@ -16,6 +17,7 @@ from conftest import write_dicom
 from corpus import dicom, jpeg_in_dicom, picture
 from hypothesis import given, settings, strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydicom.data import get_testdata_file
 
 from boneage.artefacts import MOST_STRETCHED, unsquash
@@ -297,10 +299,17 @@ def test_a_page_that_is_a_smaller_copy(tmp_path):
     np.testing.assert_array_equal(read_pixels(tmp_path/'a.tif'), blob())
 
 
-@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
-def test_two_pictures_in_one_file(tmp_path, suffix):
-    """No decoder looks behind the first, and it may be another child's."""
-    one, other = (cv2.imencode(suffix, px)[1].tobytes() for px in (blob(), blob()[::-1]))
+def filled(stream: bytes) -> bytes:
+    """A JPEG whose scan has fill bytes before its marker, as the standard allows."""
+    return stream.replace(b'\xff\xda', b'\xff\xff\xff\xda', 1)
+
+
+@pytest.mark.parametrize('suffix, fill', [('.png', bytes), ('.jpg', bytes), ('.jpg', filled)])
+def test_two_pictures_in_one_file(tmp_path, suffix, fill):
+    """No decoder looks beyond the first, and it may be another child's."""
+    one, other = (fill(cv2.imencode(suffix, px)[1].tobytes()) for px in (blob(), blob()[::-1]))
+    (tmp_path/f'a{suffix}').write_bytes(one)
+    assert read_pixels(tmp_path/f'a{suffix}').shape == (80, 60)
     (tmp_path/f'a{suffix}').write_bytes(one + other)
     with pytest.raises(PictureError, match='more than one picture'): read_pixels(tmp_path/f'a{suffix}')
 
@@ -312,6 +321,43 @@ def test_a_file_that_says_it_is_of_several(tmp_path, name, form):
     first.save(tmp_path/name, form, save_all=True, append_images=[other])
     found = read_radiograph(tmp_path/name)
     assert np.abs(found.pixels.astype(int) - blob()).mean() < 3 and 'it holds several pictures' in found.note
+
+
+def test_a_still_picture_that_names_an_animation(tmp_path):
+    """The words of its comment are no pictures."""
+    note = PngInfo()
+    note.add_text('Comment', 'no acTL here, and no MPF')
+    Image.fromarray(blob()).save(tmp_path/'a.png', pnginfo=note)
+    assert not read_radiograph(tmp_path/'a.png').note
+
+
+@pytest.mark.parametrize('syntax', ['JPEGBaseline8Bit', 'JPEG2000'])
+def test_each_frame_is_judged_by_its_own_compression(tmp_path, syntax):
+    """Two frames of one file, the one finely compressed and the other poorly, in either order."""
+    px = (blob(640, 480) // 4 + 90 + np.random.default_rng(0).normal(0, 9, (640, 480))).astype(np.uint8)
+    def stream(coarse):
+        if syntax == 'JPEGBaseline8Bit':
+            return cv2.imencode('.jpg', px, [cv2.IMWRITE_JPEG_QUALITY, 3 if coarse else 95])[1].tobytes()
+        return openjpeg.encode_pixel_data(
+            px.tobytes(), rows=640, columns=480, samples_per_pixel=1, bits_stored=8, bits_allocated=8,
+            pixel_representation=0, photometric_interpretation='MONOCHROME2', compression_ratios=[400 if coarse else 8])
+    for order in ((True, False), (False, True)):
+        tags = dict(NumberOfFrames=2, PixelData=pydicom.encaps.encapsulate([stream(coarse) for coarse in order]))
+        ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px, **tags))
+        ds.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+        ds['PixelData'].is_undefined_length = True
+        ds.save_as(tmp_path/'a.dcm')
+        for frame, coarse in enumerate(order, 1):
+            try: said = read_radiograph(tmp_path/'a.dcm', frame=frame).note
+            except PictureError as error: said = str(error)
+            assert ('compressed' in said) == coarse, (order, frame, said)
+
+
+def test_a_page_that_is_not_there(tmp_path):
+    """Pages are counted from 1."""
+    Image.fromarray(blob()).save(tmp_path/'a.tif')
+    for page in (0, 2):
+        with pytest.raises(PictureError, match=f'no page {page}'): read_radiograph(tmp_path/'a.tif', frame=page)
 
 
 def test_a_small_picture_within_a_jpeg(tmp_path):

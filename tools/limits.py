@@ -182,7 +182,7 @@ def jpegs(assessor: Assessor, all_films: Iterable[Film], qualities: tuple, again
             px = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
             file = Path(folder, 'again.png' if again else 'once.jpg')
             file.write_bytes((cv2.imencode('.png', px)[1] if again else data).tobytes())
-            rows.append(dict(step=_coarseness(data.tobytes(), None, px), blocks=_blockiness(px),
+            rows.append(dict(step=_coarseness(data.tobytes(), px), blocks=_blockiness(px),
                              age=assessor.assess(file, film.sex).bone_age_months,
                              before=read(assessor, film.pixels, film.sex)))
     return pd.DataFrame(rows).astype(float).dropna(subset='before')

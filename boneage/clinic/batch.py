@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'DATES', 'SEXUAL', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError', 'Job', 'parse_age', 'parse_date',
            'age_on', 'things_of', 'find_columns', 'sex_unread', 'strange_columns', 'read_rows', 'jobs_of', 'read_jobs',
-           'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of', 'as_row', 'write_rows', 'read_row',
+           'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of', 'as_row', 'whole', 'write_rows', 'read_row',
            'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on', 'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
@@ -266,6 +266,17 @@ def as_row(
     return row
 
 # %% ../../nbs/clinic/01_batch.ipynb #02f70472
+@contextmanager
+def whole(
+    file: Path, # to be replaced
+) -> Iterator[Path]: # to write to
+    "A path to write to; what was written takes the place of `file` at the end, and does not where writing fails."
+    part = file.with_name(f'{file.name}.part')
+    try:
+        yield part
+        part.replace(file)
+    finally: part.unlink(missing_ok=True)
+
 def write_rows(
     rows: Iterable[dict], # as of `as_row`
     table: str | Path, # CSV to write
@@ -358,8 +369,7 @@ def go_on(
     rows, size = done_before(table)
     check_rows(table, left := unchanged(rows, jobs), jobs, model, level)
     if len(left) < len(rows):
-        write_rows(left.values(), new := table.with_name(f'{table.name}.new'))
-        new.replace(table)
+        with whole(table) as part: write_rows(left.values(), part)
     elif table.exists(): os.truncate(table, size)
     return {full(file) for file in left}
 

@@ -35,9 +35,9 @@ from ..assessment import Assessment, Assessor
 from ..child import SEXES, Rows, text_rows
 from ..clinic.batch import (
     BatchError, COLUMNS, Job, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
-    unchanged, write_rows)
-from .workers import LOCAL, ClusterError, whole, workers
-from ..picture import SUFFIXES
+    unchanged, whole, write_rows)
+from .workers import LOCAL, ClusterError, workers
+from ..picture import begins_as_dicom, is_picture
 
 # %% ../../nbs/cluster/03_archive.ipynb #2b935efc
 def is_address(text: str | Path) -> bool:
@@ -90,9 +90,13 @@ def look(
     if not is_address(text): return named_by(text, warn)
     with reaching(text) as (store, path):
         if store.isfile(path): return [Job(text)]
-        found = store.ls(path, detail=False) if store.isdir(path) else store.glob(path)
-        names = sorted(name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES)
-        return [Job(store.unstrip_protocol(name)) for name in names]
+        def dicom(name):
+            with store.open(name, 'rb') as file: return begins_as_dicom(file.read(132))
+        if store.isdir(path):
+            found = [item['name'] for item in store.ls(path, detail=True) if item['type'] == 'file']
+            found = [name for name in found if is_picture(PurePosixPath(name).name, partial(dicom, name))]
+        else: found = [name for name, item in store.glob(path, detail=True).items() if item['type'] == 'file']
+        return [Job(store.unstrip_protocol(name)) for name in sorted(found)]
 
 # %% ../../nbs/cluster/03_archive.ipynb #68837040
 class Worker:

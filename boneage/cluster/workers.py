@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOCAL', 'ClusterError', 'check_answers', 'join', 'version_here', 'check_versions', 'workers', 'nodes', 'check_room',
-           'on_node', 'ask_nodes', 'all_see', 'whole', 'read_files', 'write_files', 'Desk', 'answer']
+           'on_node', 'ask_nodes', 'all_see', 'read_files', 'write_files', 'Desk', 'answer']
 
 # %% ../../nbs/cluster/01_workers.ipynb #ca570c43
 import logging
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ..clinic.batch import whole
 
 # %% ../../nbs/cluster/01_workers.ipynb #8f1a7754
 class ClusterError(RuntimeError):
@@ -123,13 +124,6 @@ def all_see(
     finally: token.unlink()
 
 # %% ../../nbs/cluster/01_workers.ipynb #d3b0a1c2
-@contextmanager
-def whole(file: Path) -> Iterator[Path]: # to write to
-    "A path whose content takes the place of a file when it is whole."
-    part = file.with_name(f'{file.name}.part')
-    yield part
-    part.replace(file)
-
 def read_files(
     folder: Path, # of a cell; may be missing
 ) -> dict[str, bytes]:

@@ -109,9 +109,7 @@ def to_onnx(
     helper.set_model_props(model, {'boneage': json.dumps(card)})
     onnx.checker.check_model(model)
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix('.part')
-    part.write_bytes(model.SerializeToString())
-    part.replace(file)
+    with whole(file) as part: part.write_bytes(model.SerializeToString())
 
 # %% ../../nbs/learning/11_export.ipynb #f03b0db8
 def read_state(
