@@ -1199,6 +1199,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'boneage.reference.Comparison': ('reading/reference.html#comparison', 'boneage/reference.py'),
                                    'boneage.reference.compare': ('reading/reference.html#compare', 'boneage/reference.py'),
                                    'boneage.reference.growth_group': ('reading/reference.html#growth_group', 'boneage/reference.py'),
+                                   'boneage.reference.nearest_age': ('reading/reference.html#nearest_age', 'boneage/reference.py'),
                                    'boneage.reference.predict_height': ('reading/reference.html#predict_height', 'boneage/reference.py'),
                                    'boneage.reference.share_of_adult_height': ( 'reading/reference.html#share_of_adult_height',
                                                                                 'boneage/reference.py'),

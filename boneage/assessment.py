@@ -20,7 +20,7 @@ from .interval import Calibration, consensus_interval, load_calibration
 from .networks import Weights, open_weights
 from .picture import PictureError
 from .radiograph import Radiograph, read_radiograph
-from .reference import compare, predict_height
+from .reference import compare, nearest_age, predict_height, standard_deviation
 from .silhouette import HandSpace, check_looks, load_hand_space
 
 # %% ../nbs/reading/20_assessment.ipynb #5f6f684e
@@ -123,7 +123,8 @@ def conclude(
     if age is None: return replace(found, adult_height="no adult height without the child's age" if height_cm else '')
     beside = compare(months, age, found.sex)
     found = replace(found, difference_months=beside.difference)
-    if abs(beside.score or 0) > FAR:
+    deviation = standard_deviation(nearest_age(age, found.sex), found.sex)
+    if round(abs(months - age) / deviation, 2) > FAR:
         doubt = f"the age of {age:g} months is far from the bone age: see that it is in months and this child's"
         return replace(found, note='; '.join(filter(None, (found.note, doubt))),
                        adult_height='no adult height with an age in doubt' if height_cm else '')

@@ -249,8 +249,11 @@ def find_child(
     age, age_from = (patient.age_months, patient.age_from) if age_months is None else (age_months, 'given')
     if age is not None and age > OLDEST:
         raise ChildError(f"the age of {in_years(age)} is an adult's: bone age ends with growth; give a child's picture")
+    said = patient.age_months
+    apart = age_months is not None and said is not None and abs(age_months - said) > YEAR_APART
     notes = ((f'PatientSex {patient.sex} does not count', against), (patient.note, age is None),
-             (f'PatientSex {patient.strange_sex} is not understood', bool(patient.strange_sex)))
+             (f'PatientSex {patient.strange_sex} is not understood', bool(patient.strange_sex)),
+             (f'by its {patient.age_from} the child is {said} months old, {age_months} was given and is used', apart))
     note = '; '.join(text for text, here in notes if text and here)
     sex_from = 'given' if sex else 'PatientSex' if patient.sex else ''
     return Child(sex or patient.sex, sex_from, age, age_from, note)

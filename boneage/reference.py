@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AGES', 'DEVIATIONS', 'Shares', 'BOYS', 'GIRLS_AGES', 'GIRLS', 'SHARES', 'APART', 'HEIGHT_ERROR', 'HEIGHTS',
-           'standard_deviation', 'Comparison', 'compare', 'growth_group', 'share_of_adult_height', 'AdultHeight',
-           'predict_height']
+           'standard_deviation', 'nearest_age', 'Comparison', 'compare', 'growth_group', 'share_of_adult_height',
+           'AdultHeight', 'predict_height']
 
 # %% ../nbs/reading/18_reference.ipynb #11ac2377
 from dataclasses import dataclass
@@ -32,6 +32,13 @@ def standard_deviation(
     return float(np.interp(age, ages, DEVIATIONS[sex]))
 
 # %% ../nbs/reading/18_reference.ipynb #ecdb087a
+def nearest_age(
+    age: float, # chronological, months
+    sex: str, # F or M
+) -> float: # months
+    "The nearest age that the reference reaches."
+    return min(max(age, AGES[0]), AGES[len(DEVIATIONS[sex]) - 1])
+
 @dataclass(frozen=True)
 class Comparison:
     "A bone age beside the child's own age. It is no diagnosis."

@@ -83,6 +83,13 @@ def test_an_age_far_from_the_bone_age_has_no_verdict(sex, age, months, height, n
     assert found.adult_height_cm is None and 'deviation' not in str(found)
 
 
+@pytest.mark.parametrize('age, months, doubted', [(2, 144.6, True), (0, 98., True), (2, 3., False), (230, 90., True)])
+def test_an_age_far_away_outside_the_reference(age, months, doubted):
+    """Where there is no score the nearest age of the reference says how far is far."""
+    found = conclude(Assessment('a', 'F', True, '', months, False, 'b', age_months=age, age_from='given'))
+    assert ('far from the bone age' in found.note) == doubted and found.standard_deviation_score is None
+
+
 def test_mirrored(assessor, hand, save):
     """A flipped picture is the same hand."""
     files = save(hand.picture), save(hand.picture[:, ::-1], 'flipped.png')
