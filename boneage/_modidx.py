@@ -735,6 +735,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.learn.data._try_picture': ('learning/data.html#_try_picture', 'boneage/learn/data.py'),
                                     'boneage.learn.data._years': ('learning/data.html#_years', 'boneage/learn/data.py'),
                                     'boneage.learn.data.check_data': ('learning/data.html#check_data', 'boneage/learn/data.py'),
+                                    'boneage.learn.data.check_pictures': ('learning/data.html#check_pictures', 'boneage/learn/data.py'),
                                     'boneage.learn.data.find_dataset': ('learning/data.html#find_dataset', 'boneage/learn/data.py'),
                                     'boneage.learn.data.held_out': ('learning/data.html#held_out', 'boneage/learn/data.py'),
                                     'boneage.learn.data.held_out_points': ('learning/data.html#held_out_points', 'boneage/learn/data.py'),

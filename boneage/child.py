@@ -10,7 +10,7 @@ __all__ = ['SEXES', 'SEX_NAMES', 'SEX_COLOURS', 'SEX_WORDS', 'TRUTHS', 'OLDEST',
            'read_patient', 'Child', 'find_child']
 
 # %% ../nbs/reading/01_child.ipynb #d10b7376
-import codecs, csv, io, re
+import codecs, csv, io, re, unicodedata
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -88,8 +88,8 @@ def split_rows(
 
 # %% ../nbs/reading/01_child.ipynb #11ffff7c
 def spelt(name: str) -> str:
-    "The letters and digits of a column's name, in lower case."
-    return ''.join(filter(str.isalnum, name.casefold()))
+    "The letters and digits of a column's name, in lower case and without accents."
+    return ''.join(filter(str.isalnum, unicodedata.normalize('NFKD', name.casefold())))
 
 # %% ../nbs/reading/01_child.ipynb #02105c17
 def find_separator(

@@ -491,7 +491,7 @@ def test_help(boneage, command):
 
 
 def test_beside_age(folder, boneage):
-    """The child's age gives a difference, a score and a word; outside the reference it gives the difference and why."""
+    """The child's age gives a difference, a score and a word; far from the bone age the difference and a doubt."""
     def score(*args): return json.loads(boneage('assess', 'hand.png', '--sex', 'F', '--json', *args)[1][0])
     plain, beside, grown = score(), score('--age-months', 100), score('--age-months', 230)
     assert plain['age_months'] is plain['difference_months'] is plain['standard_deviation_score'] is None
@@ -499,7 +499,7 @@ def test_beside_age(folder, boneage):
     assert beside['difference_months'] == round(beside['bone_age_months'] - 100, 1)
     assert beside['maturity'] in ('delayed', 'within', 'advanced')
     assert (beside['standard_deviation_score'] < 0) == (beside['difference_months'] < 0)
-    assert grown['standard_deviation_score'] is None and 'no reference' in grown['maturity']
+    assert grown['standard_deviation_score'] is None and 'far from the bone age' in grown['note']
     assert grown['difference_months'] < 0
     assert 'beside the age of 100' in boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '100')[1][0]
     assert boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '-1')[0] == 2
@@ -523,7 +523,8 @@ def test_dicom(folder, boneage, hand):
     assert status == 1 and 'says sex F, M was given' in refused['reason'] and len(err) == 1
     _, (given,), _ = assess('hand.dcm', '--sex', 'M', '--age-months', 150, '--anyway')
     assert (given['sex'], given['sex_from'], given['age_months'], given['age_from']) == ('M', 'given', 150, 'given')
-    assert given['note'] == 'PatientSex F does not count'
+    assert given['note'] == ('PatientSex F does not count; by its PatientBirthDate the child is 108.0 months old, '
+                             '150.0 was given and is used')
     capture = write_dicom('capture.dcm', hand.picture, PatientSex='F', Modality='OT')
     assert assess(capture)[0] == 1 and assess(capture, '--anyway')[0] == 0
     status, (nobody,), err = assess('nobody.dcm', '--dicom', 'reports')

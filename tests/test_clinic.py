@@ -193,13 +193,25 @@ def test_a_column_that_is_not_understood_is_named(tmp_path):
     with pytest.warns(UserWarning, match='Geschlecht'): find_jobs([tmp_path/'who.csv'])
 
 
-@pytest.mark.parametrize('name', ['Geschlecht', 'Sex (M/F)', 'is_male', 'Sexe', 'W/M'])
-def test_one_sex_for_all_does_not_go_before_a_column(tmp_path, name):
-    """That seems to say it: boys would be read as girls."""
-    (tmp_path/'who.csv').write_text(f'file,{name},ward\na.png,F,B\nb.png,M,C\n')
-    with pytest.raises(BatchError, match='seems to say the sex'): find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)
-    (tmp_path/'who.csv').write_text(f'file,{name},ward,sex\na.png,F,B,F\nb.png,M,C,M\n')
+@pytest.mark.parametrize('name, girl, boy', [
+    *((name, 'F', 'M') for name in ('Geschlecht', 'Sex (M/F)', 'is_male', 'Sexe', 'W/M')), ('Género', 'x', 'y'),
+    ('x', 'w', 'm'), ('性别', '女', '男'), ('Kind', 'Mädchen', 'Junge'), ('boy', '0', '1')])
+def test_one_sex_for_all_does_not_go_before_a_column(tmp_path, name, girl, boy):
+    """That may say it: boys would be read as girls."""
+    (tmp_path/'who.csv').write_text(f'file,{name},ward\na.png,{girl},B\nb.png,{boy},C\n', encoding='utf-8')
+    with pytest.raises(BatchError, match='may say the sex'): find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)
+    (tmp_path/'who.csv').write_text(f'file,{name},ward,sex\na.png,{girl},B,F\nb.png,{boy},C,M\n', encoding='utf-8')
     assert [job.sex for job in find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)] == ['F', 'M']
+
+
+def test_two_words_for_all_children_may_be_their_sexes(tmp_path):
+    """Whatever they are, beside one sex for all; more words are a ward or a remark."""
+    rows = [f'{n}.png,{n},{"ab"[n % 2]}' for n in range(4)]
+    (tmp_path/'who.csv').write_text('\n'.join(['file,n,group', *rows]))
+    with pytest.raises(BatchError, match="column 'group' may say the sex"):
+        find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)
+    (tmp_path/'who.csv').write_text('\n'.join(['file,n,group', *rows, '4.png,4,c']))
+    assert len(find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)) == 5
 
 
 def test_two_dates_are_an_age(tmp_path):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SPELLINGS', 'Progress', 'TWINS', 'MOST_YEARS', 'LabelError', 'picture_id', 'read_labels', 'read_ids', 'DatasetError',
-           'Dataset', 'possible', 'find_dataset', 'radiographs', 'Event', 'map_pictures', 'whole', 'CheckReport',
-           'Tried', 'perceptual_hash', 'same_files', 'near_twins', 'in_years', 'check_data', 'real_data', 'lot',
-           'held_out', 'read_points', 'held_out_points', 'split_withheld', 'plot_ages']
+           'Dataset', 'possible', 'find_dataset', 'check_pictures', 'radiographs', 'Event', 'map_pictures', 'whole',
+           'CheckReport', 'Tried', 'perceptual_hash', 'same_files', 'near_twins', 'in_years', 'check_data', 'real_data',
+           'lot', 'held_out', 'read_points', 'held_out_points', 'split_withheld', 'plot_ages']
 
 # %% ../../nbs/learning/02_data.ipynb #e0b6412a
 import hashlib
@@ -185,6 +185,17 @@ def find_dataset(
     return Dataset({picture_id(f.name): f for f in reversed(files)}, labels, pictures)
 
 # %% ../../nbs/learning/02_data.ipynb #e0904af7
+def check_pictures(
+    dataset: Dataset,
+    ids: Iterable[str], # that are to be read
+) -> None:
+    "Raise `DatasetError` for an id with two pictures: which of them its label is of, nobody says."
+    files = defaultdict(list)
+    for file in picture_files(dataset.folder): files[picture_id(file.name)].append(file.name)
+    for name in ids:
+        if len(files[name]) > 1:
+            raise DatasetError(f'{dataset.folder}: {name} has two pictures ({", ".join(files[name])}); keep the right one')
+
 def radiographs(
     folder: str | Path, # a data set: pictures and labels
 ) -> tuple[pd.DataFrame, Callable[[str], np.ndarray]]: # the labels, indexed by id; from an id to its pixels
@@ -192,6 +203,7 @@ def radiographs(
     dataset = find_dataset(folder)
     labels = possible(read_labels(dataset.labels), dataset.labels).drop_duplicates('id').set_index('id', drop=False)
     labels = labels[labels.id.isin(dataset.images)]
+    check_pictures(dataset, labels.id)
     sizes = labels.reindex(columns=['width', 'height'])
     return labels, lambda i: read_radiograph(dataset.images[i], *sizes.loc[i]).pixels
 

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from ..assessment import Assessor
 from ..child import SEX_COLOURS, SEX_NAMES, SEXES
 from .age import sexes_of
-from .data import Event, LabelError, Progress, find_dataset, possible, read_labels
+from .data import Event, LabelError, Progress, check_pictures, find_dataset, possible, read_labels
 
 # %% ../../nbs/learning/12_evaluation.ipynb #0a1163c4
 COLUMNS = ('id', 'male', 'boneage', 'predicted', 'accepted', 'reason')
@@ -57,6 +57,7 @@ def evaluate(
     "Assess the labelled radiographs of a data set."
     dataset, rows = find_dataset(folder), []
     labels = choose(possible(read_labels(dataset.labels), dataset.labels), ids, dataset.labels)
+    check_pictures(dataset, labels.id)
     for label in labels.itertuples():
         rows.append(assess_row(assessor, dataset.images.get(label.id), label))
         if progress: progress(Event('evaluate', len(rows), len(labels)))
