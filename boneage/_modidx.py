@@ -432,6 +432,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.codestream._count_pictures': ( 'reading/codestream.html#_count_pictures',
                                                                             'boneage/codestream.py'),
                                     'boneage.codestream._differences': ('reading/codestream.html#_differences', 'boneage/codestream.py'),
+                                    'boneage.codestream._drop_offsets': ('reading/codestream.html#_drop_offsets', 'boneage/codestream.py'),
                                     'boneage.codestream._of_openjpeg': ('reading/codestream.html#_of_openjpeg', 'boneage/codestream.py'),
                                     'boneage.codestream._run_lengths': ('reading/codestream.html#_run_lengths', 'boneage/codestream.py'),
                                     'boneage.codestream.check_stream': ('reading/codestream.html#check_stream', 'boneage/codestream.py'),

@@ -143,12 +143,23 @@ def _count_pictures(ds: 'pydicom.Dataset') -> int:
     _, *parts = generate_fragments(ds.PixelData) # the first is a table of offsets
     return sum(part[:2] in (b'\xff\xd8', b'\xff\x4f') or part[4:8] == b'\x40\0\0\0' for part in parts)
 
-def find_stream(ds: 'pydicom.Dataset', frame: int) -> bytes:
+def _drop_offsets(ds: 'pydicom.Dataset') -> None:
+    "Leave out the tables that say where frames begin, of which a single frame has no need: they may be wrong."
+    from pydicom.encaps import encapsulate, generate_fragments
+    _, *parts = generate_fragments(ds.PixelData)
+    for key in ('ExtendedOffsetTable', 'ExtendedOffsetTableLengths'): ds.pop(key, None)
+    ds.PixelData = encapsulate([b''.join(parts)], has_bot=False)
+
+def find_stream(
+    ds: 'pydicom.Dataset',
+    frame: int, # counted from 0
+) -> bytes:
     "The compressed picture of a frame; raises `PictureError` where it is not the one that the header says."
     from pydicom.encaps import get_frame
     frames = int(ds.get('NumberOfFrames') or 1)
     if (n := _count_pictures(ds)) > frames:
         raise PictureError(f'holds {n} pictures where its header says {frames}; export it again')
+    if frames == 1: _drop_offsets(ds)
     stream = get_frame(ds.PixelData, frame, number_of_frames=frames)
     width, height, _ = stream_size(stream) or (ds.Columns, ds.Rows, 0)
     if (width, height) != (ds.Columns, ds.Rows):

@@ -96,13 +96,15 @@ def _check_end(ds: 'pydicom.Dataset') -> None:
     from pydicom.datadict import keyword_for_tag
     tags = [*ds.keys()]
     last = tags[max(n for n, tag in enumerate(tags) if keyword_for_tag(tag) in PIXELS) + 1:]
-    if not all(tag.group in AFTER or _is_makers(ds, tag.group) for tag in last):
+    def padding(tag): return tag == 0 and not ds.get_item(tag).value # zeros up to the end of a block
+    if not all(tag.group in AFTER or padding(tag) or _is_makers(ds, tag.group) for tag in last):
         raise PictureError('has more pixels than its header says; copy it again')
 
 # %% ../nbs/reading/04_pixel_data.ipynb #afbd1841
 def _check_length(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for plain pixels that are fewer or more than the header says; zeros after them are padding."
     size = raw_bytes(ds)
+    if ds.PhotometricInterpretation == 'YBR_FULL_422': size = size * 2 // 3 # two pixels share their colour
     if len(ds.PixelData) < size: raise PictureError('its pixels are cut off; copy it again')
     if any(ds.PixelData[size + size % 2:]): raise PictureError('has more pixels than its header says; copy it again')
 
@@ -126,7 +128,9 @@ ENOUGH_BITS = 4_000_000  # pixels that are looked at, about
 def _painted(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the shape of px
     "The pixels that have a number which the header says is none of the picture's."
     if (value := ds.get('PixelPaddingValue')) is None: return np.zeros(px.shape, bool)
-    low, high = sorted((int(value), int(ds.get('PixelPaddingRangeLimit', value))))
+    room = 2**ds.BitsAllocated
+    def signed(x): return x - room if ds.PixelRepresentation and 2 * x >= room else x # some write it without its sign
+    low, high = sorted(signed(int(x)) for x in (value, ds.get('PixelPaddingRangeLimit', value)))
     return (px >= low) & (px <= high)
 
 # %% ../nbs/reading/04_pixel_data.ipynb #6829d1bd

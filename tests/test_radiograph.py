@@ -534,6 +534,46 @@ def test_padding_within_a_frame(tmp_path, photometric, value):
     assert read[around].max() == read[~around].min() and read[80:84, 60:64].min() == 255
 
 
+@pytest.mark.parametrize('zeros', [2, 512, 4096])
+def test_zeros_to_the_end_of_a_block(tmp_path, zeros):
+    """They are nothing; any other byte there may be of the pixels."""
+    px, data = blob(), write_dicom(tmp_path/'a.dcm', blob()).read_bytes()
+    (tmp_path/'a.dcm').write_bytes(data + bytes(zeros))
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.dcm'), px)
+    (tmp_path/'a.dcm').write_bytes(data + bytes(zeros) + bytes(range(1, 100)))
+    with pytest.raises(PictureError): read_pixels(tmp_path/'a.dcm')
+
+
+def test_a_makers_element_after_the_pixels(tmp_path):
+    """In a group that says whose it is."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob()))
+    ds.private_block(0x7fe1, 'A MAKER', create=True).add_new(1, 'OB', bytes(range(100)))
+    ds.save_as(tmp_path/'a.dcm')
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.dcm'), blob())
+
+
+@pytest.mark.parametrize('value', [63536, -2000])
+def test_padding_without_its_sign(tmp_path, value):
+    """Below zero, and written as the number above it that has the same bits."""
+    px = (blob(dtype=np.uint16) >> 5).astype(np.int16) - 900
+    px[:9] = -2000
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px, signed=True))
+    ds.add_new('PixelPaddingValue', 'US' if value > 0 else 'SS', value)
+    ds.save_as(tmp_path/'a.dcm')
+    read = read_pixels(tmp_path/'a.dcm')
+    np.testing.assert_array_equal(read[9:], px[9:].astype(int) - px[9:].min())
+    assert (read[:9] == read[9:].min()).all()
+
+
+def test_two_pixels_that_share_their_colour(tmp_path):
+    """YBR_FULL_422, not compressed, has two bytes a pixel."""
+    px = blob(80, 60)
+    shared = np.full((80, 30, 4), 128, np.uint8)
+    shared[..., 0], shared[..., 1] = px[:, ::2], px[:, 1::2]
+    tags = dict(SamplesPerPixel=3, PlanarConfiguration=0, PixelData=shared.tobytes())
+    assert np.abs(read_pixels(write_dicom(tmp_path/'a.dcm', px, 'YBR_FULL_422', **tags)).astype(int) - px).max() < 2
+
+
 def test_padding_of_a_negative(tmp_path):
     """Where no header says that a picture is one, what surrounds the hand is as bright as its background."""
     px = 255 - (60 + blob(160, 120) // 2)
