@@ -124,10 +124,10 @@ def _bits_a_pixel(
 def _blockiness(
     px: np.ndarray, # (height, width)
 ) -> float: # 1: as much as within
-    "How much more neighbours differ across the borders of blocks of 8 px, in the direction where they do most."
+    "How much more neighbours differ across the borders of blocks of 8 px, wherever they begin and in either direction."
     means = cv2.absdiff(px[:, 1:], px[:, :-1]).mean(0), cv2.absdiff(px[1:], px[:-1]).mean(1)
     def usual(each): return np.sort(each)[:9 * len(each) // 10].mean() # a few edges of the picture are no blocks
-    return max(float(usual(each[7::8]) / max(usual(np.delete(each, np.s_[7::8])), 1e-6)) for each in means)
+    return max(float(usual(each[k::8]) / max(usual(np.delete(each, np.s_[k::8])), 1e-6)) for each in means for k in range(8))
 
 # %% ../nbs/reading/05_artefacts.ipynb #daae2213
 def find_doubts(
