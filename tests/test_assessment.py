@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from boneage.assessment import FAR, Assessment, Assessor, conclude
 from boneage.child import EXPOSED, MONTH_APART, OLDEST, age_by_dates, parse_sex, read_date, read_patient
 from boneage.drawn.cohort import draw_phantom
+from boneage.drawn.impostors import NO_HANDS, draw_impostors
 from boneage.learn.data import find_dataset, read_labels
 from boneage.networks import MANIFEST, WEIGHTS, WeightsError
 from boneage.reference import standard_deviation
@@ -157,11 +158,13 @@ def test_a_strange_texture_is_said(assessor, save, male):
     for picture in (grainy, sharp, embossed, photograph): assert strange(picture)
 
 
-@pytest.mark.parametrize('seed', range(3))
-def test_refuses_noise(assessor, save, seed):
-    noise = np.random.default_rng(seed).integers(0, 256, (400, 320), np.uint8)
-    found = assessor.assess(save(noise), 'F')
-    assert not found.accepted and (found.bone_age_months, found.mirrored) == (None, None)
+@pytest.mark.parametrize('kind', NO_HANDS)
+def test_refuses_what_is_no_hand(assessor, save, kind):
+    """Other parts of the body, pages, noise, patterns and photographs, drawn: no age, whatever was asked."""
+    for impostor in draw_impostors(3, 11, 400):
+        if impostor.kind != kind: continue
+        found = assessor.assess(save(impostor.picture), 'F')
+        assert not found.accepted and (found.bone_age_months, found.mirrored) == (None, None)
 
 
 def test_refuses_a_page(assessor, save):

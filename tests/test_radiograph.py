@@ -486,9 +486,11 @@ def test_a_turned_byte_of_jpeg_2000(tmp_path_factory, where, change):
     grain = np.random.default_rng(0).normal(0, 3, (200, 160))
     px = (500 + 10. * blob(200, 160) + grain).astype(np.uint16)
     data = bytearray(dicom(px, pydicom.uid.JPEG2000Lossless, bits=12))
+    (path := tmp_path_factory.mktemp('j2k')/'a').write_bytes(data)
+    np.testing.assert_array_equal(read_pixels(path), px)
     begin = data.index(b'\xff\x93')
     data[begin + int(where * (len(data) - begin))] ^= change
-    (path := tmp_path_factory.mktemp('j2k')/'a').write_bytes(data)
+    path.write_bytes(data)
     try: found = read_radiograph(path).pixels
     except PictureError: return
     assert np.abs(found.astype(int) - px).max() <= 1
