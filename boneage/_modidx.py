@@ -444,6 +444,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'boneage.contrast': { 'boneage.contrast.check_levels': ('reading/contrast.html#check_levels', 'boneage/contrast.py'),
                                   'boneage.contrast.count_levels': ('reading/contrast.html#count_levels', 'boneage/contrast.py'),
                                   'boneage.contrast.doubts': ('reading/contrast.html#doubts', 'boneage/contrast.py'),
+                                  'boneage.contrast.echo': ('reading/contrast.html#echo', 'boneage/contrast.py'),
                                   'boneage.contrast.equalise': ('reading/contrast.html#equalise', 'boneage/contrast.py'),
                                   'boneage.contrast.fine_detail': ('reading/contrast.html#fine_detail', 'boneage/contrast.py'),
                                   'boneage.contrast.has_white_marks': ('reading/contrast.html#has_white_marks', 'boneage/contrast.py'),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEWEST_LEVELS', 'MOST_CLIPPED', 'SPIKE', 'MOST_WHITE', 'LONELY', 'MARKS', 'FINE', 'LEAST_FINE', 'BLURRED',
-           'FEW_LEVELS', 'COARSE', 'count_levels', 'used_levels', 'check_levels', 'spread_levels', 'equalise',
-           'show_bones', 'has_white_marks', 'fine_detail', 'doubts']
+           'FEW_LEVELS', 'COARSE', 'ASIDE', 'TWICE', 'DOUBLE', 'count_levels', 'used_levels', 'check_levels',
+           'spread_levels', 'equalise', 'show_bones', 'has_white_marks', 'fine_detail', 'echo', 'doubts']
 
 # %% ../nbs/reading/09_contrast.ipynb #890818d0
 import cv2
@@ -106,13 +106,39 @@ def fine_detail(
     fine, coarse = (float((small - cv2.GaussianBlur(small, (0, 0), width))[inside].std()) for width in (1, 4))
     return fine / max(coarse, 1e-6)
 
+# %% ../nbs/reading/09_contrast.ipynb #b803d654
+ASIDE, TWICE = (3, 14), 6.5  # px, at a length of `FINE`; standard deviations of the correlations there, as of `echo`
+DOUBLE = 'its detail is there twice, as where the hand moved between two exposures: its age may be off; give another one'
+
+def echo(
+    positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
+    mask: np.ndarray, # the hand, (height, width), bool
+    length: float, # px from capitate to fingertip
+) -> float: # about 3 to 5 in radiographs
+    "How far the best match of a hand's fine detail with itself, moved a little, stands out among all such moves."
+    size = tuple(round(side * FINE / length) for side in mask.shape[::-1])
+    small = cv2.resize(positive, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    inside = cv2.erode(cv2.resize(mask.view(np.uint8), size), np.ones((5, 5))) > 0
+    fine = small - cv2.GaussianBlur(small, (0, 0), 1.5)
+    local = cv2.GaussianBlur(fine**2, (0, 0), 6)**.5 # edges and grain count alike
+    fine = np.where(inside, np.clip(fine / np.maximum(local, 1e-3), -3, 3), 0)
+    power = np.abs(np.fft.rfft2(np.pad(fine, ((0, 2 * ASIDE[1]),))))**2
+    usual = np.exp(cv2.GaussianBlur(np.log(power + 1e-3).astype(np.float32), (0, 0), 6)) # of any grain, whatever its size
+    y, x = np.indices((2 * ASIDE[1] + 1,) * 2) - ASIDE[1]
+    moves = np.hypot(y, x)
+    matches = np.fft.irfft2(power / usual)[y, x][(moves >= ASIDE[0]) & (moves <= ASIDE[1])]
+    return float(matches.max() / max(matches.std(), 1e-9))
+
+# %% ../nbs/reading/09_contrast.ipynb #cda0e756
 def doubts(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     mask: np.ndarray, # the hand, (height, width), bool
     length: float, # px from capitate to fingertip
 ) -> str: # for people; empty where there is nothing to say
     "What may be wrong with a hand that can be read."
-    blurred = length >= FINE and fine_detail(positive, mask, length) < LEAST_FINE
+    large = length >= FINE
+    blurred = large and fine_detail(positive, mask, length) < LEAST_FINE
+    double = large and echo(positive, mask, length) > TWICE
     coarse = used_levels(count_levels(positive, mask)) < FEW_LEVELS
-    found = (MARKS, has_white_marks(positive, mask)), (BLURRED, blurred), (COARSE, coarse)
+    found = (MARKS, has_white_marks(positive, mask)), (BLURRED, blurred), (DOUBLE, double), (COARSE, coarse)
     return '; '.join(text for text, here in found if here)
