@@ -377,8 +377,8 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 
 TABLES = {'clipping': clipping, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist, 'compression': compression,
-          'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice, 'hands': hands, 'rows': rows,
-          'seams': seams}
+          'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice, 'hands': hands,
+          'rows': rows, 'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:
