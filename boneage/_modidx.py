@@ -1191,6 +1191,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.radiograph._refusal': ('reading/radiograph.html#_refusal', 'boneage/radiograph.py'),
                                     'boneage.radiograph._shrink': ('reading/radiograph.html#_shrink', 'boneage/radiograph.py'),
                                     'boneage.radiograph._unsigned': ('reading/radiograph.html#_unsigned', 'boneage/radiograph.py'),
+                                    'boneage.radiograph._usable': ('reading/radiograph.html#_usable', 'boneage/radiograph.py'),
                                     'boneage.radiograph.average_blocks': ( 'reading/radiograph.html#average_blocks',
                                                                            'boneage/radiograph.py'),
                                     'boneage.radiograph.read_pixels': ('reading/radiograph.html#read_pixels', 'boneage/radiograph.py'),

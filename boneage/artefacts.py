@@ -127,7 +127,8 @@ def _blockiness(
     "How much more neighbours differ across the borders of blocks of 8 px, wherever they begin and in either direction."
     means = cv2.absdiff(px[:, 1:], px[:, :-1]).mean(0), cv2.absdiff(px[1:], px[:-1]).mean(1)
     def usual(each): return np.sort(each)[:9 * len(each) // 10].mean() # a few edges of the picture are no blocks
-    return max(float(usual(each[k::8]) / max(usual(np.delete(each, np.s_[k::8])), 1e-6)) for each in means for k in range(8))
+    def across(each, k): return usual(each[k::8]) / max(usual(np.delete(each, np.s_[k::8])), 1e-6)
+    return max(float(across(each, k)) for each in means for k in range(8))
 
 # %% ../nbs/reading/05_artefacts.ipynb #daae2213
 def find_doubts(

@@ -150,6 +150,7 @@ def _drop_offsets(ds: 'pydicom.Dataset') -> None:
     for key in ('ExtendedOffsetTable', 'ExtendedOffsetTableLengths'): ds.pop(key, None)
     ds.PixelData = encapsulate([b''.join(parts)], has_bot=False)
 
+# %% ../nbs/reading/03_codestream.ipynb #8bcbc39a
 def find_stream(
     ds: 'pydicom.Dataset',
     frame: int, # counted from 0

@@ -108,7 +108,7 @@ def fine_detail(
 
 # %% ../nbs/reading/09_contrast.ipynb #b803d654
 ASIDE, TWICE = (3, 14), 6.5  # px, at a length of `FINE`; standard deviations of the correlations there, as of `echo`
-DOUBLE = 'its detail is there twice, as where the hand moved between two exposures: its age may be off; give another one'
+DOUBLE = 'its detail is there twice, as where a hand moved between two exposures: its age may be off; give another one'
 
 def echo(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
@@ -123,7 +123,7 @@ def echo(
     local = cv2.GaussianBlur(fine**2, (0, 0), 6)**.5 # edges and grain count alike
     fine = np.where(inside, np.clip(fine / np.maximum(local, 1e-3), -3, 3), 0)
     power = np.abs(np.fft.rfft2(np.pad(fine, ((0, 2 * ASIDE[1]),))))**2
-    usual = np.exp(cv2.GaussianBlur(np.log(power + 1e-3).astype(np.float32), (0, 0), 6)) # of any grain, whatever its size
+    usual = np.exp(cv2.GaussianBlur(np.log(power + 1e-3).astype(np.float32), (0, 0), 6)) # of grain of any size
     y, x = np.indices((2 * ASIDE[1] + 1,) * 2) - ASIDE[1]
     moves = np.hypot(y, x)
     matches = np.fft.irfft2(power / usual)[y, x][(moves >= ASIDE[0]) & (moves <= ASIDE[1])]

@@ -72,6 +72,7 @@ def is_dicom(
     if not path.is_file(): return False
     with path.open('rb') as file: return begins_as_dicom(file.read(132))
 
+# %% ../nbs/reading/02_picture.ipynb #4354c99c
 def is_picture(
     name: str, # of a file of a folder, wherever that is
     dicom: Callable[[], bool], # whether it is DICOM by its first bytes; asked where its name does not say what it is
@@ -274,7 +275,7 @@ class Decoded:
     "What a file holds, as it is stored."
     pixels: np.ndarray # (height, width), grey
     coloured: float # the share of them that is in colour
-    shapes: list[tuple[float, float]] # height and width of a pixel, any unit, as often as the file says them; the best first
+    shapes: list[tuple[float, float]] # height and width of a pixel, any unit, whenever it says them; the best first
     stream: bytes = b'' # the compressed picture itself, where it is JPEG or JPEG 2000
     several: bool = False # whether it says that it holds others, too
     header: 'pydicom.Dataset | None' = None # of a DICOM file, without its pixels

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from .artefacts import SQUARE, doubt_shape, fill_frame, find_bands, find_doubts, is_squared, unsquash
 from .child import Patient, read_patient
-from .picture import PictureError, begins_as_dicom, decode_image, read_bytes
+from .picture import Decoded, PictureError, begins_as_dicom, decode_image, read_bytes
 from .pixel_data import decode_dicom, read_spacing, rescale
 
 if TYPE_CHECKING: import pydicom
@@ -46,6 +46,11 @@ def _check_picture(px: np.ndarray) -> None:
         raise PictureError('has pixels that are not numbers; export the radiograph again')
     if px.min() == px.max(): raise PictureError('all pixels are the same; export the radiograph again')
 
+def _usable(found: Decoded) -> Decoded:
+    "What a file holds, with numbers that OpenCV takes; raises `PictureError` for pixels that show nothing."
+    _check_picture(px := _plain_numbers(found.pixels))
+    return replace(found, pixels=px)
+
 # %% ../nbs/reading/06_radiograph.ipynb #5b419639
 LARGE = 1250  # px: the longer side of what is left of a picture of twice that or more
 
@@ -65,7 +70,8 @@ def _shrink(px: np.ndarray) -> tuple[np.ndarray, int]: # the picture; the side o
 
 # %% ../nbs/reading/06_radiograph.ipynb #fa89ad75
 PROGRAMMERS = re.compile( # words that tell a user nothing
-    r"[Ee]rror|index|subsection|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b|unpack|buffer")
+    r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b|unpack|buffer|index|"
+    'subsection')
 
 # %% ../nbs/reading/06_radiograph.ipynb #ce4abf05
 def _refusal(error: Exception, dicom: bool) -> PictureError:
@@ -104,9 +110,7 @@ def read_radiograph(
     try:
         with warnings.catch_warnings(action='ignore'):
             found = decode_dicom(data, frame, anyway) if begins_as_dicom(data) else decode_image(data, frame)
-            found, header = replace(found, pixels=_plain_numbers(found.pixels)), found.header
-            _check_picture(found.pixels)
-            notes = find_doubts(found)
+            header, notes = found.header, find_doubts(found := _usable(found))
             px, shrunk = _shrink(found.pixels)
             px = _unsigned(px if header is None else rescale(px, header))
             about = (None, Patient()) if header is None else (read_spacing(header), read_patient(header))

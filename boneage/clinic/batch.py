@@ -108,7 +108,8 @@ def find_columns(
         found[thing] = n
     if 'file' not in found: raise ValueError('has no column file; give one, and perhaps sex and age_months')
     for name in names:
-        if spelt(name) in FOLDERS: raise ValueError(f'has a column {name!r}; put the whole path into {names[found["file"]]!r}')
+        if spelt(name) in FOLDERS:
+            raise ValueError(f'has a column {name!r}; put the whole path into {names[found["file"]]!r}')
     return found
 
 # %% ../../nbs/clinic/01_batch.ipynb #5900c7d4

@@ -80,6 +80,7 @@ def read_any_table(
             return parquet_rows(file) if table.lower().endswith('.parquet') else text_rows(file.read(), COLUMNS)
     return jobs_of(table, read_rows(table, rows), partial(place, table), warn)
 
+# %% ../../nbs/cluster/03_archive.ipynb #2264bc98
 def look(
     text: str, # file, folder, pattern, CSV or Parquet, on a disk or at an address
     warn: Callable[[str], None] = warnings.warn,

@@ -193,8 +193,8 @@ def check_pictures(
     files = defaultdict(list)
     for file in picture_files(dataset.folder): files[picture_id(file.name)].append(file.name)
     for name in ids:
-        if len(files[name]) > 1:
-            raise DatasetError(f'{dataset.folder}: {name} has two pictures ({", ".join(files[name])}); keep the right one')
+        if len(found := files[name]) > 1:
+            raise DatasetError(f'{dataset.folder}: {name} has two pictures ({", ".join(found)}); keep the right one')
 
 def radiographs(
     folder: str | Path, # a data set: pictures and labels
