@@ -95,6 +95,7 @@ def _check_lossless(
     for marker, begin, end in jpeg_segments(stream):
         parts[marker] = stream[begin:end]
         if marker == TABLES: lengths |= _code_lengths(parts[marker])
+    if SCAN not in parts: raise ValueError('its data are missing')
     scan, data = parts[SCAN], stream[end:stream.rfind(b'\xff\xd9')]
     if LOSSLESS not in parts or scan[0] > 1 or any(parts.get(RESTARTS, b'')): return
     bits, shift = parts[LOSSLESS][0], scan[-1] & 15

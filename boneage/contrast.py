@@ -122,11 +122,12 @@ def echo(
     fine = small - cv2.GaussianBlur(small, (0, 0), 1.5)
     local = cv2.GaussianBlur(fine**2, (0, 0), 6)**.5 # edges and grain count alike
     fine = np.where(inside, np.clip(fine / np.maximum(local, 1e-3), -3, 3), 0)
-    power = np.abs(np.fft.rfft2(np.pad(fine, ((0, 2 * ASIDE[1]),))))**2
+    fine = np.pad(fine, ((0, 2 * ASIDE[1]),))
+    power = np.abs(np.fft.rfft2(fine))**2
     usual = np.exp(cv2.GaussianBlur(np.log(power + 1e-3).astype(np.float32), (0, 0), 6)) # of grain of any size
     y, x = np.indices((2 * ASIDE[1] + 1,) * 2) - ASIDE[1]
     moves = np.hypot(y, x)
-    matches = np.fft.irfft2(power / usual)[y, x][(moves >= ASIDE[0]) & (moves <= ASIDE[1])]
+    matches = np.fft.irfft2(power / usual, fine.shape)[y, x][(moves >= ASIDE[0]) & (moves <= ASIDE[1])]
     return float(matches.max() / max(matches.std(), 1e-9))
 
 # %% ../nbs/reading/09_contrast.ipynb #cda0e756

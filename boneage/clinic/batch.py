@@ -38,7 +38,7 @@ class Job:
     sex: str | None = None # F or M; None: what the DICOM header says
     age_months: float | None = None # None: what the DICOM header says
     source: str = field(default='', compare=False) # the table and the line that named it
-    unread: str = field(default='', compare=False) # its column that seems to say the sex and is not understood
+    unread: str = field(default='', compare=False) # its column that may say the sex and is not understood
 
     def filled(self,
         sex: str | None, # F or M
