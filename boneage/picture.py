@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'SEVERAL', 'SCAN', 'MOST_PARTS',
            'MANY', 'SUBFILE', 'ALIKE', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'PART', 'COLOURED', 'BITS',
-           'SIGN', 'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'begins_as_dicom', 'is_dicom', 'is_picture',
-           'picture_files', 'jpeg_segments', 'has_more', 'check_jpeg', 'colour_share', 'Decoded', 'decode_image']
+           'SIGN', 'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'whole', 'begins_as_dicom', 'is_dicom',
+           'is_picture', 'picture_files', 'jpeg_segments', 'has_more', 'check_jpeg', 'colour_share', 'Decoded',
+           'decode_image']
 
 # %% ../nbs/reading/02_picture.ipynb #7c5d73fb
 import ctypes
@@ -15,6 +16,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -54,6 +56,18 @@ def check_pixels(width: int, height: int, weight: int = 1) -> None:
     if int(width) * int(height) * weight > MOST_PIXELS: # int: a damaged header may hold a list
         most = MOST_PIXELS // 10**6
         raise PictureError(f'is {width} x {height} px; give a grey radiograph of at most {most} megapixels')
+
+# %% ../nbs/reading/02_picture.ipynb #3b5a8a32
+@contextmanager
+def whole(
+    file: Path, # to be replaced
+) -> Iterator[Path]: # to write to
+    "A path to write to; what was written takes the place of `file` at the end, and does not where writing fails."
+    part = file.with_name(f'{file.name}.part')
+    try:
+        yield part
+        part.replace(file)
+    finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/reading/02_picture.ipynb #0f59c343
 FIRST_GROUPS = (b'\x02\x00', b'\x08\x00')  # of a DICOM file without preamble, little endian

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError', 'Job', 'parse_age',
            'parse_date', 'age_on', 'things_of', 'find_columns', 'sex_unread', 'strange_columns', 'read_rows', 'jobs_of',
-           'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of', 'as_row', 'whole',
-           'write_rows', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on', 'only_run',
-           'in_order', 'assess_batch']
+           'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of', 'as_row', 'write_rows',
+           'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on', 'only_run', 'in_order',
+           'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import csv, glob, math, os, warnings
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
 from ..child import DAYS, SEX_WORDS, Rows, parse_number, read_male, read_sex, spelt, text_rows
-from ..picture import picture_files
+from ..picture import picture_files, whole
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
 class BatchError(ValueError):
@@ -273,17 +273,6 @@ def as_row(
     return row
 
 # %% ../../nbs/clinic/01_batch.ipynb #02f70472
-@contextmanager
-def whole(
-    file: Path, # to be replaced
-) -> Iterator[Path]: # to write to
-    "A path to write to; what was written takes the place of `file` at the end, and does not where writing fails."
-    part = file.with_name(f'{file.name}.part')
-    try:
-        yield part
-        part.replace(file)
-    finally: part.unlink(missing_ok=True)
-
 def write_rows(
     rows: Iterable[dict], # as of `as_row`
     table: str | Path, # CSV to write

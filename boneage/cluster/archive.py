@@ -35,9 +35,9 @@ from ..assessment import Assessment, Assessor
 from ..child import SEXES, Rows, text_rows
 from ..clinic.batch import (
     BatchError, COLUMNS, Job, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
-    unchanged, whole, write_rows)
+    unchanged, write_rows)
 from .workers import LOCAL, ClusterError, workers
-from ..picture import begins_as_dicom, is_picture
+from ..picture import begins_as_dicom, is_picture, whole
 
 # %% ../../nbs/cluster/03_archive.ipynb #2b935efc
 def is_address(text: str | Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from ..clinic.batch import whole
+from ..picture import whole
 
 # %% ../../nbs/cluster/01_workers.ipynb #8f1a7754
 class ClusterError(RuntimeError):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPELLINGS', 'Progress', 'TWINS', 'MOST_YEARS', 'LabelError', 'picture_id', 'read_labels', 'read_ids', 'DatasetError',
-           'Dataset', 'possible', 'find_dataset', 'check_pictures', 'radiographs', 'Event', 'map_pictures', 'whole',
+           'Dataset', 'possible', 'find_dataset', 'check_pictures', 'radiographs', 'Event', 'map_pictures',
            'CheckReport', 'Tried', 'perceptual_hash', 'same_files', 'near_twins', 'in_years', 'check_data', 'real_data',
            'lot', 'held_out', 'read_points', 'held_out_points', 'split_withheld', 'plot_ages']
 
@@ -12,9 +12,8 @@ __all__ = ['SPELLINGS', 'Progress', 'TWINS', 'MOST_YEARS', 'LabelError', 'pictur
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -235,18 +234,6 @@ def map_pictures(
             results.append(result)
             if progress: progress(Event(stage, len(results), len(items)))
     return results
-
-# %% ../../nbs/learning/02_data.ipynb #3b5a8a32
-@contextmanager
-def whole(
-    file: Path, # to be replaced
-) -> Iterator[Path]: # to write to
-    "A path to write to; what was written takes the place of `file` at the end, and does not where writing fails."
-    part = file.with_name(f'{file.name}.part')
-    try:
-        yield part
-        part.replace(file)
-    finally: part.unlink(missing_ok=True)
 
 # %% ../../nbs/learning/02_data.ipynb #fd013835
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from .. import TERMS
 from ..child import SEXES
 from ..ensemble import load_ensemble
 from .age import Cell
-from .data import DatasetError, whole
+from .data import DatasetError
+from ..picture import whole
 from .fitting import FEWEST_HANDS, finished_cells, fit_ensemble, fit_hand_space, widest_spread
 from .registered import read_registered
 from ..networks import MANIFEST, digest_of, open_weights

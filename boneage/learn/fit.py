@@ -28,7 +28,8 @@ from torch import nn
 
 # %% ../../nbs/learning/03_fit.ipynb #1e4027d8
 from .. import TERMS
-from .data import DatasetError, Event, Progress, whole
+from .data import DatasetError, Event, Progress
+from ..picture import whole
 from .scales import Scale
 
 # %% ../../nbs/learning/03_fit.ipynb #1bf64901

@@ -29,7 +29,8 @@ from .age import (
     COHORTS, HEADS, AgeNet, Cell, absolute_error, input_size, packaged_weights, parse_cell, predict_months, sex_input,
     sexes_of, start_from, to_target)
 from .augment import ToAgeInput, move, paper_transforms, strong_transforms
-from .data import DatasetError, Event, Progress, whole
+from .data import DatasetError, Event, Progress
+from ..picture import whole
 from .export import read_state, to_onnx
 from .fit import fit, make_card
 from .fitting import finished_cells, read_cell

@@ -18,7 +18,8 @@ import pandas as pd
 
 # %% ../../nbs/learning/06_registered.ipynb #44ae75b4
 from ..hand import Registered, Registrar
-from .data import DatasetError, Event, Progress, map_pictures, radiographs, whole
+from .data import DatasetError, Event, Progress, map_pictures, radiographs
+from ..picture import whole
 from ..picture import PictureError
 
 # %% ../../nbs/learning/06_registered.ipynb #df54c840

@@ -34,7 +34,8 @@ import pandas as pd
 from PIL import Image
 
 # %% ../../nbs/learning/15_rsna.ipynb #db2cd68e
-from .data import Event, LabelError, Progress, read_labels, read_points, whole
+from .data import Event, LabelError, Progress, read_labels, read_points
+from ..picture import whole
 from ..networks import WEIGHTS
 from ..points import POINT_NAMES
 
