@@ -456,8 +456,8 @@ def doubt(
     folder: Path, # that they are of
 ) -> None:
     "Say what is odd about all of them together; leaves with 1 where none was read."
-    from boneage.learn.data import in_years
-    for line in in_years(predictions): complain(f'the bone ages of {folder}: {line}')
+    from boneage.learn.data import look_like_years
+    for line in look_like_years(predictions): complain(f'the bone ages of {folder}: {line}')
     if predictions.accepted.any(): return
     complain(f'no radiograph was read; of the first: {predictions.reason.iloc[0]}')
     raise typer.Exit(1)

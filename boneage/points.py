@@ -4,21 +4,14 @@
 
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LITTLE_WRIST', 'SHORT', 'LEAST_LENGTH',
-           'LEAST_ALIKE', 'LESS_ALIKE', 'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE',
-           'DARKEST_STRIPE', 'FLAT', 'BLANK', 'ENOUGH', 'SEAM', 'TORN', 'FIT', 'COLUMNS', 'SHIFTED', 'look',
-           'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate', 'check_whole',
-           'compare_rows', 'dark_stripe', 'blank_stripe', 'Rows', 'ask_rows', 'is_torn', 'seam', 'above_wrist',
-           'check_rows', 'place_hand']
+           'look', 'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate', 'check_whole']
 
 # %% ../nbs/reading/11_points.ipynb #5be0e792
-from typing import NamedTuple
 import cv2
 import numpy as np
-from .contrast import doubts
-from .mask import level_grey
 from .networks import Network
 from .picture import PictureError
-from .warp import MARGIN, crop_matrix, move_points, warp
+from .warp import crop_matrix, move_points, warp
 
 # %% ../nbs/reading/11_points.ipynb #b3473394
 POINT_NAMES = ('mid_tip', 'thumb_tip', 'capitate')  # the rows of every array of key points
@@ -113,160 +106,3 @@ def check_whole(
     if (below := beyond_capitate(points, mask)[1].max()) < LEAST_WRIST:
         raise PictureError('the wrist is cut off: the carpals and the ends of radius and ulna must be in the picture')
     return SHORT if below < LITTLE_WRIST else ''
-
-# %% ../nbs/reading/11_points.ipynb #e5e007bf
-LEAST_ALIKE, LESS_ALIKE = .5, .45  # correlation of neighbouring rows in the hand; how far below that of most
-MOST_STEP = 35  # grey levels of 255 from the mean of a row to that of the next, between fingertips and wrist
-FITTING, LESS_FITTING = .7, .2  # correlation of neighbouring rows that fit one another; how far below that of most
-MOST_BROKEN = 25  # pairs of rows from the fingertips on, no weaker in contrast than the hand, that do not
-STRIPE, DARKEST_STRIPE = 8, 60  # rows of a stripe; grey levels by which their means are below those above and below
-FLAT = 3  # grey levels: the standard deviation of a row of one grey
-BLANK = 32  # rows of one grey between two that are alike, at most
-ENOUGH = 500  # columns of a picture that are compared, at least
-
-# %% ../nbs/reading/11_points.ipynb #1ad50cde
-def compare_rows(
-    grey: np.ndarray, # (height, width), uint8
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (height - 1,): correlation, step of the mean, standard deviation
-    "How each row of a picture follows the one above it: nan for rows of one grey, grey levels, grey levels."
-    mean = grey.mean(1, dtype=np.float32)
-    rest = grey - mean[:, None]
-    spread = np.sqrt(np.einsum('ij,ij->i', rest, rest))
-    both = spread[1:] * spread[:-1]
-    alike = np.einsum('ij,ij->i', rest[1:], rest[:-1]) / np.maximum(both, 1)
-    return np.where(both < FLAT**2 * grey.shape[1], np.nan, alike), np.diff(mean), spread[1:] / grey.shape[1]**.5
-
-# %% ../nbs/reading/11_points.ipynb #8ae49786
-def dark_stripe(
-    steps: np.ndarray, # (n,), grey levels, from row to row
-) -> float: # grey levels
-    "The largest step into the dark that is followed by one as large out of it."
-    return max(float(np.minimum(-steps[:-k], steps[k:]).max(initial=0)) for k in range(1, STRIPE + 1))
-
-def blank_stripe(
-    grey: np.ndarray, # (height, width), uint8
-) -> bool:
-    "Whether a few rows of one grey lie between two that are alike."
-    flat = np.flatnonzero(np.ptp(grey, axis=1) == 0)
-    for run in np.split(flat, np.flatnonzero(np.diff(flat) > 1) + 1):
-        if not 0 < len(run) <= BLANK or run[0] < 2 or run[-1] + 2 >= len(grey): continue
-        around = grey[[run[0] - 2, run[-1] + 2]] # the next ones may be blank in part
-        if compare_rows(around)[0][0] > FITTING: return True
-    return False
-
-# %% ../nbs/reading/11_points.ipynb #31ccdf4f
-class Rows(NamedTuple):
-    "How the rows of a picture follow one another."
-    alike: float # the least correlation of neighbours between fingertips and wrist
-    usual: float # the median correlation from the fingertips on
-    step: float # grey levels: the largest from the mean of a row to that of the next, between fingertips and wrist
-    stripe: float # grey levels by which the darkest stripe is below what is above and below it
-    broken: int # pairs from the fingertips on that do not fit, no weaker in contrast than the hand
-    blank: bool # whether a few rows of one grey lie between two that are alike
-
-# %% ../nbs/reading/11_points.ipynb #3d1c2496
-def ask_rows(
-    positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
-    points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
-    mask: np.ndarray, # the hand, (height, width), bool
-) -> Rows:
-    "How the rows of a radiograph follow one another."
-    margin = round(MARGIN * np.linalg.norm(points[0] - points[2]))
-    rows, beyond = beyond_capitate(points, mask)
-    hand = rows[beyond < LEAST_WRIST]
-    first, n = hand.min() + margin, max(int(np.ptp(hand)) - 2 * margin, 0)
-    some = positive[:, ::max(1, positive.shape[1] // ENOUGH)]
-    alike, steps, spread = compare_rows((grey := level_grey(some))[first:])
-    border = some[first + 1:].std(1) < FLAT / 255 * np.ptp(some)
-    usual = np.median(alike[np.isfinite(alike)]) if np.isfinite(alike).any() else 1.
-    strong = spread > np.median(spread[:n + 1]) # a film's own grain is weaker than the hand
-    broken = (strong & (alike < min(FITTING, usual - LESS_FITTING))).sum()
-    stripe = dark_stripe(np.where(border & (steps > 0), 0, steps)) # between a film and its border nothing is lost
-    return Rows(float(np.nan_to_num(alike[:n]).min(initial=1)), float(usual), float(np.abs(steps[:n]).max(initial=0)),
-                stripe, int(broken), blank_stripe(grey))
-
-# %% ../nbs/reading/11_points.ipynb #7e46f1f8
-def is_torn(
-    rows: Rows,
-) -> bool:
-    "Whether the rows of a picture do not fit one another."
-    apart = rows.alike < min(LEAST_ALIKE, rows.usual - LESS_ALIKE)
-    dark = rows.step > MOST_STEP or rows.stripe > DARKEST_STRIPE
-    return apart or dark or rows.broken > MOST_BROKEN or rows.blank
-
-# %% ../nbs/reading/11_points.ipynb #8ed6bf16
-SEAM, TORN = 2, 4  # times that rows may differ more across one border of blocks than across most: said; refused
-FIT = .3  # correlation of two rows that show the same
-COLUMNS = 128  # of a picture that are compared, at least
-
-def _jump(
-    grey: np.ndarray, # (n + 1, width), single precision
-    steps: np.ndarray, # (n, width), from each row to the next, grey levels or 255ths of the hand's range
-    part: np.ndarray, # (n, width), bool: of the hand
-    first: int, # row of the picture
-) -> float: # 1: none
-    "The largest step between rows of a part of the hand beside those around it and those at other borders."
-    n = part.sum(1)
-    steps = np.where(3 * n > np.median(n), (steps * part).sum(1) / np.maximum(n, 1), 0)
-    pad = np.pad(steps, 2, mode='edge')
-    near = np.max([pad[:-4], pad[1:-3], pad[3:-1], pad[4:]], axis=0)
-    rows = np.arange(-first - 1 & 3, len(steps), 4)
-    jumps = (steps / (near + 1))[rows]
-    jumps /= max(np.quantile(jumps, .9), 1)
-    with np.errstate(invalid='ignore'): # a row of one grey fits nothing
-        return next((float(jumps[i]) for i in np.argsort(-jumps)
-                     if jumps[i] > 1 and np.corrcoef(grey[rows[i]:rows[i] + 2, part[rows[i]]])[0, 1] > FIT), 1.)
-
-# %% ../nbs/reading/11_points.ipynb #669760b5
-def seam(
-    positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
-    part: np.ndarray, # (height, width), bool, not empty: what is looked at
-) -> float: # 1: none
-    "How much more two rows of a part of a picture differ than those around them and at other borders of blocks."
-    rows = np.flatnonzero(part.any(1))
-    where = np.s_[rows[0]:rows[-1] + 1, ::max(1, part.shape[1] // COLUMNS)]
-    grey, inside = positive[where].astype(np.float32), part[where]
-    low, high = np.percentile(grey[inside], (1, 99))
-    steps = np.minimum(cv2.absdiff(grey[1:], grey[:-1]) * min(255 / max(high - low, 1), 1), 60) # a level is no jump
-    inside = inside[1:] & inside[:-1]
-    left = 2 * inside.cumsum(1, np.int32) <= inside.sum(1, np.int32, keepdims=True)
-    return max(_jump(grey, steps, each, rows[0]) for each in (inside, inside & left, inside & ~left))
-
-def above_wrist(
-    points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
-    mask: np.ndarray, # the hand, (height, width), bool
-) -> np.ndarray: # likewise
-    "The hand without what lies below the wrist."
-    rows, beyond = beyond_capitate(points, mask)
-    hand = mask.copy()
-    hand[rows[beyond < LEAST_WRIST].max() + 1:] = False
-    return hand
-
-# %% ../nbs/reading/11_points.ipynb #c0ffee16
-SHIFTED = 'two of its rows hardly fit one another: the file may be damaged and its age off; copy it again'
-
-def check_rows(
-    positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
-    points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
-    mask: np.ndarray, # the hand, (height, width), bool
-) -> str: # for people; empty where there is nothing to say
-    "Raise `PictureError` for a picture whose rows do not fit one another, as after a bad copy."
-    sideways, along = np.abs(points[0] - points[2]) # to the fingertip
-    jump = seam(positive, above_wrist(points, mask)) if along > sideways else 1 # bones along the rows look like seams
-    if jump > TORN or is_torn(ask_rows(positive, points, mask)):
-        raise PictureError('its rows do not fit one another: the file is damaged; copy it again from its source')
-    return SHIFTED if jump > SEAM or seam(positive, np.ones_like(mask)) > TORN else ''
-
-# %% ../nbs/reading/11_points.ipynb #74f4d00b
-def place_hand(
-    net: Network, # a trained key-point network
-    hand: np.ndarray, # equalised hand, (height, width), uint8
-    positive: np.ndarray, # the picture that it was made from, bones bright
-    mask: np.ndarray, # the hand, (height, width), bool, not empty
-) -> tuple[np.ndarray, float, str]: # as of `find_points`; what may be wrong, for people
-    "The key points of a whole hand; raises `PictureError` where they are in doubt or astray, or the file is damaged."
-    points, doubt = find_points(net, hand, mask)
-    check_points(points, doubt, mask)
-    length = float(np.linalg.norm(points[0] - points[2]))
-    notes = check_whole(points, mask), check_rows(positive, points, mask), doubts(positive, mask, length)
-    return points, doubt, '; '.join(filter(None, notes))

@@ -14,8 +14,9 @@ borders: frames around a radiograph, and what makes its picture square, as PNG.
 bits: numbers of DICOM that need more bits than their header says, or other ones.
 thin: JPEG 2000 of falling size.
 twice: radiographs in which the hand moved between two exposures.
-hands, rows: a row a radiograph, what boneage.contrast and boneage.points.ask_rows find in it.
-seams: the same of boneage.points.seam, and JPEGs of which one byte was turned.
+smears: radiographs of a hand that moved while it was exposed, and blurred ones.
+hands, rows: a row a radiograph, what boneage.detail and boneage.damage.ask_rows find in it.
+seams: the same of boneage.damage.seam, and JPEGs of which one byte was turned.
 """
 import random
 import sys
@@ -36,14 +37,16 @@ from PIL import Image
 from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
-from boneage.contrast import count_levels, echo, fine_detail, has_white_marks, used_levels
+from boneage.contrast import count_levels, used_levels
+from boneage.damage import above_wrist, ask_rows, seam
+from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, has_white_marks, same_size
 from boneage.hand import Registered
 from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
 from boneage.learn.grid import fold_of
 from boneage.mask import is_negative
 from boneage.picture import PictureError
 from boneage.pixel_data import _check_bits
-from boneage.points import above_wrist, ask_rows, beyond_capitate, seam
+from boneage.points import beyond_capitate
 from boneage.radiograph import read_pixels, read_radiograph
 
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
@@ -320,27 +323,60 @@ def twice(assessor: Assessor, data: Path) -> pd.DataFrame:
         before = read(assessor, film.pixels, film.sex)
         for share in (0, .1, .2, .3, .4, .5):
             for double, found, positive in registered(assessor, [moved_along(film, hand, share)]):
-                rows.append(dict(share=share, echo=echo(positive, found.mask, length_of(found)),
+                rows.append(dict(share=share, echo=echo(*same_size(positive, found.mask, length_of(found))),
                                  moved=abs(read(assessor, double.pixels, film.sex) - before)))
     by = pd.DataFrame(rows).assign(over_three=lambda t: t.moved > 3).groupby('share')
     return by.agg(files=('echo', 'size'), least=('echo', 'min'), median=('echo', 'median'), most=('echo', 'max'),
                   moved=('moved', 'mean'), over_three=('over_three', 'sum')).reset_index()
 
 
+def smeared(film: Film, way: np.ndarray) -> Film:
+    "A film of a hand that moved steadily by so many pixels, x and y, while it was exposed."
+    steps = (np.c_[np.eye(2), share * way] for share in np.linspace(-.5, .5, 41))
+    frames = [cv2.warpAffine(film.pixels.astype(np.float32), step, film.pixels.shape[::-1],
+                             borderMode=cv2.BORDER_REPLICATE) for step in steps]
+    return replace(film, pixels=grey(np.mean(frames, 0).round()))
+
+
+def smears_of(film: Film, hand: Registered) -> Iterator[tuple[str, float, Film]]:
+    "Along the hand, across it, and blurred by a Gaussian of the same standard deviation; shares of its length."
+    axis = hand.points[0] - hand.points[2]
+    for share in (.01, .015, .02, .03, .05):
+        yield 'along the hand', share, smeared(film, share * axis)
+        yield 'across the hand', share, smeared(film, share * axis[::-1] * (1, -1))
+        blurred = cv2.GaussianBlur(film.pixels, (0, 0), share * length_of(hand) / 12**.5)
+        yield 'every direction', share, replace(film, pixels=blurred)
+
+
+def smears(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    for film, hand, _ in registered(assessor, list(films(data, fold=2))[:60]):
+        before = read(assessor, film.pixels, film.sex)
+        for direction, share, worse in smears_of(film, hand):
+            for _, found, positive in registered(assessor, [worse]):
+                if (length := length_of(found)) < FINE: continue
+                rows.append(dict(direction=direction, share=share,
+                                 fine=fine_detail(*same_size(positive, found.mask, length)),
+                                 moved=abs(read(assessor, worse.pixels, film.sex) - before)))
+    by = pd.DataFrame(rows).assign(over_three=lambda t: t.moved > 3).groupby(['direction', 'share'], sort=False)
+    said = by.apply(lambda t: (t.over_three & (t.fine >= LEAST_FINE)).sum())
+    return by.agg(files=('fine', 'size'), least=('fine', 'min'), median=('fine', 'median'), most=('fine', 'max'),
+                  moved=('moved', 'mean'), over_three=('over_three', 'sum')).assign(silent=said).reset_index()
+
+
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
     rows = []
     for name, every in (('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)):
         for film, hand, positive in registered(assessor, films(data, name, every=every)):
-            length = length_of(hand)
-            rows.append(dict(data=name, id=film.id, length=round(length), fine=fine_detail(positive, hand.mask, length),
-                             levels=used_levels(count_levels(positive, hand.mask)),
-                             echo=echo(positive, hand.mask, length), marked=has_white_marks(positive, hand.mask),
-                             wrist=wrist_of(hand)))
+            small = same_size(positive, hand.mask, length_of(hand))
+            rows.append(dict(data=name, id=film.id, length=round(length_of(hand)), fine=fine_detail(*small),
+                             levels=used_levels(count_levels(positive, hand.mask)), echo=echo(*small),
+                             marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand)))
     return pd.DataFrame(rows)
 
 
 def rows(assessor: Assessor, data: Path) -> pd.DataFrame:
-    with patch('boneage.points.is_torn', lambda *_: False), patch('boneage.points.TORN', np.inf):
+    with patch('boneage.damage.is_torn', lambda *_: False), patch('boneage.damage.TORN', np.inf):
         return pd.DataFrame([dict(id=film.id, blocks=_blockiness(film.pixels),
                                   **ask_rows(positive, hand.points, hand.mask)._asdict())
                              for film, hand, positive in registered(assessor, films(data))])
@@ -365,7 +401,7 @@ def turned(chance: random.Random, film: Film) -> Iterator[Film]:
 
 def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
     chance, table = random.Random(1), []
-    with patch('boneage.points.TORN', np.inf), patch('boneage.points.SEAM', np.inf):
+    with patch('boneage.damage.TORN', np.inf), patch('boneage.damage.SEAM', np.inf):
         for film, hand, positive in registered(assessor, films(data)):
             table.append(dict(id=film.id, harmed=False, **both_seams(hand, positive)))
         for film in list(films(data, fold=3))[:60]:
@@ -377,8 +413,8 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 
 TABLES = {'clipping': clipping, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist, 'compression': compression,
-          'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice, 'hands': hands,
-          'rows': rows, 'seams': seams}
+          'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice, 'smears': smears,
+          'hands': hands, 'rows': rows, 'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SPELLINGS', 'Progress', 'TWINS', 'MOST_YEARS', 'LabelError', 'picture_id', 'read_labels', 'read_ids', 'DatasetError',
            'Dataset', 'possible', 'find_dataset', 'check_pictures', 'radiographs', 'Event', 'map_pictures',
-           'CheckReport', 'Tried', 'perceptual_hash', 'same_files', 'near_twins', 'in_years', 'check_data', 'real_data',
-           'lot', 'held_out', 'read_points', 'held_out_points', 'split_withheld', 'plot_ages']
+           'CheckReport', 'Tried', 'perceptual_hash', 'same_files', 'near_twins', 'look_like_years', 'check_data',
+           'real_data', 'lot', 'held_out', 'read_points', 'held_out_points', 'split_withheld', 'plot_ages']
 
 # %% ../../nbs/learning/02_data.ipynb #e0b6412a
 import hashlib
@@ -343,7 +343,7 @@ def _years(labels: pd.DataFrame) -> dict[int, tuple[int, int]]:
 # %% ../../nbs/learning/02_data.ipynb #35904c5c
 MOST_YEARS = 21 # bone ages that are all below it are years, or months of infants alone
 
-def in_years(
+def look_like_years(
     labels: pd.DataFrame, # with a column boneage
 ) -> list[str]: # a line, or none
     "That the bone ages look like years, where all that there are do."
@@ -396,7 +396,7 @@ def check_data(
         'identical pictures': same_files(tried),
         'headers of the other sex': _of_other_sex(tried, [rows.get(i) for i in pictured]),
         'implausible ages': _implausible(labels),
-        'bone ages that are probably years': in_years(labels)}
+        'bone ages that are probably years': look_like_years(labels)}
     return CheckReport(len(files), len(labels), _years(labels), _that_occur(problems), _that_occur(_remarks(tried)))
 
 # %% ../../nbs/learning/02_data.ipynb #0b3149dc
@@ -457,11 +457,10 @@ def split_withheld(
 
 # %% ../../nbs/learning/02_data.ipynb #be946f04
 def plot_ages(
-    labels: pd.DataFrame,   # boneage (months), male
-    ax: Axes | None = None, # to draw on; new ones where None
+    labels: pd.DataFrame, # boneage (months), male
 ) -> Axes:
     "Draw how many girls and boys there are of each age."
-    if ax is None: ax = plt.subplots(figsize=(6, 2.8), dpi=80, layout='constrained')[1]
+    ax = plt.subplots(figsize=(6, 2.8), dpi=80, layout='constrained')[1]
     for sex in SEXES:
         years = labels.boneage[labels.male == (sex == 'M')] / 12
         count, edges = np.histogram(years, bins=range(21))

@@ -39,11 +39,10 @@ def nearest_hands(
     months: float, # a bone age
     sex: str, # F or M
     canvas: tuple[int, int], # to register to, (height, width), pixels
-    step: float = 12, # months between the drawn hands
 ) -> dict[float, np.ndarray]: # registered hands, (height, width), uint8, by their ages in months
     "Drawn hands around an age."
     def draw(age):
         hand = draw_phantom(age, sex == 'M', np.random.default_rng(0), side=512, pose=False)
         return warp(equalise(hand.picture, hand.mask), registration_matrix(hand.points, canvas), canvas)
-    ages = (np.clip(months + k * step, 1, LAST_MONTH[sex == 'M']) for k in (-1, 0, 1))
+    ages = (np.clip(months + k, 1, LAST_MONTH[sex == 'M']) for k in (-12, 0, 12))
     return {float(age): draw(age) for age in ages}
