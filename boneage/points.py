@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LITTLE_WRIST', 'SHORT', 'LEAST_LENGTH',
-           'look', 'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate', 'check_whole']
+           'look', 'hand_length', 'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate',
+           'check_whole']
 
 # %% ../nbs/reading/11_points.ipynb #5be0e792
 import cv2
@@ -23,6 +24,12 @@ def look(
     "The network's three points on each square."
     found = net(x=squares[:, None].astype(np.float32) / 255)
     return (found.reshape(-1, 3, 2) + 1) / 2 * (squares.shape[-1] - 1)
+
+def hand_length(
+    points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
+) -> float: # pixels
+    "The distance from the capitate to the tip of the middle finger."
+    return float(np.linalg.norm(points[0] - points[2]))
 
 def upright_angle(
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
@@ -45,8 +52,7 @@ def find_points(
     seen, mirrored = look(net, np.stack([square, square[:, ::-1]]))
     mirrored[:, 0] = side - 1 - mirrored[:, 0]
     points = move_points(cv2.invertAffineTransform(matrix), (seen + mirrored) / 2)
-    length = max(np.linalg.norm(seen[0] - seen[2]), 1e-6)
-    return points, float(np.linalg.norm(seen - mirrored, axis=1).max() / length)
+    return points, float(np.linalg.norm(seen - mirrored, axis=1).max() / max(hand_length(seen), 1e-6))
 
 # %% ../nbs/reading/11_points.ipynb #5142633f
 MOST_DOUBT = .1  # lengths of the hand: two views of one hand that differ by more don't show the same hand
@@ -69,8 +75,7 @@ def check_points(
     "Raise `PictureError` where the key points are in doubt or do not lie on the hand."
     if not doubt <= MOST_DOUBT:
         raise PictureError('the hand cannot be placed: is it one whole hand, from the front, with all its fingers?')
-    length = np.linalg.norm(points[0] - points[2])
-    if not outline_distance(mask, points).max() <= MOST_ASTRAY * length:
+    if not outline_distance(mask, points).max() <= MOST_ASTRAY * hand_length(points):
         raise PictureError('the fingertips and the wrist are not on the hand that was found: is it one whole hand?')
 
 # %% ../nbs/reading/11_points.ipynb #1015924c
@@ -96,7 +101,7 @@ def check_whole(
     mask: np.ndarray, # the hand, (height, width), bool
 ) -> str: # for people; empty where there is nothing to say
     "Raise `PictureError` for a hand of too few pixels, or whose fingers or wrist lie outside the picture."
-    (x, y), (height, width), length = points[0], mask.shape, np.linalg.norm(points[0] - points[2])
+    (x, y), (height, width), length = points[0], mask.shape, hand_length(points)
     if length < LEAST_LENGTH:
         raise PictureError(f'the hand is {length:.0f} px long from capitate to fingertip, too few to see its bones; '
                            'give the radiograph at its full size')

@@ -37,16 +37,16 @@ from PIL import Image
 from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
-from boneage.contrast import count_levels, used_levels
+from boneage.contrast import count_levels, has_white_marks, used_levels
 from boneage.damage import above_wrist, ask_rows, seam
-from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, has_white_marks, same_size
+from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, same_size
 from boneage.hand import Registered
 from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
 from boneage.learn.grid import fold_of
 from boneage.mask import is_negative
 from boneage.picture import PictureError
 from boneage.pixel_data import _check_bits
-from boneage.points import beyond_capitate
+from boneage.points import beyond_capitate, hand_length
 from boneage.radiograph import read_pixels, read_radiograph
 
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
@@ -94,7 +94,6 @@ def registered(assessor: Assessor, all_films: Iterable[Film]) -> Iterator[tuple[
         yield film, hand, ~film.pixels if is_negative(film.pixels, hand.mask) else film.pixels
 
 
-def length_of(hand: Registered) -> float: return float(np.linalg.norm(hand.points[0] - hand.points[2]))
 def grey(picture): return np.clip(picture, 0, 255).astype(np.uint8)
 
 
@@ -130,8 +129,8 @@ def hand_size(assessor: Assessor, data: Path) -> pd.DataFrame:
     with patch('boneage.points.LEAST_LENGTH', 0):
         for film, hand, _ in registered(assessor, films(data, fold=0)):
             for length in LENGTHS:
-                small = cv2.resize(film.pixels, None, fx=length / length_of(hand), fy=length / length_of(hand),
-                                   interpolation=cv2.INTER_AREA)
+                share = length / hand_length(hand.points)
+                small = cv2.resize(film.pixels, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
                 rows.append({'px from capitate to tip': length, 'age': read(assessor, small, film.sex),
                              'label': film.label, 'before': assessor.read_bone_age(hand, film.sex)})
     return summed_up(pd.DataFrame(rows), ['px from capitate to tip'])
@@ -148,7 +147,7 @@ def wrist(assessor: Assessor, data: Path) -> pd.DataFrame:
             before, (tip, _, capitate) = assessor.read_bone_age(hand, film.sex), hand.points
             if capitate[1] - tip[1] < abs(capitate[0] - tip[0]): continue # it lies on its side
             for below in (below for below in BELOW if below < wrist_of(hand)): # others have no such row
-                cut = replace(film, pixels=film.pixels[:round(capitate[1] + below * length_of(hand))])
+                cut = replace(film, pixels=film.pixels[:round(capitate[1] + below * hand_length(hand.points))])
                 rows += [dict(wrist=wrist_of(short), moved=abs(read(assessor, cut.pixels, film.sex) - before))
                          for _, short, _ in registered(assessor, [cut])]
     return binned(pd.DataFrame(rows), 'wrist', BELOW)
@@ -323,7 +322,7 @@ def twice(assessor: Assessor, data: Path) -> pd.DataFrame:
         before = read(assessor, film.pixels, film.sex)
         for share in (0, .1, .2, .3, .4, .5):
             for double, found, positive in registered(assessor, [moved_along(film, hand, share)]):
-                rows.append(dict(share=share, echo=echo(*same_size(positive, found.mask, length_of(found))),
+                rows.append(dict(share=share, echo=echo(*same_size(positive, found.mask, hand_length(found.points))),
                                  moved=abs(read(assessor, double.pixels, film.sex) - before)))
     by = pd.DataFrame(rows).assign(over_three=lambda t: t.moved > 3).groupby('share')
     return by.agg(files=('echo', 'size'), least=('echo', 'min'), median=('echo', 'median'), most=('echo', 'max'),
@@ -344,7 +343,7 @@ def smears_of(film: Film, hand: Registered) -> Iterator[tuple[str, float, Film]]
     for share in (.01, .015, .02, .03, .05):
         yield 'along the hand', share, smeared(film, share * axis)
         yield 'across the hand', share, smeared(film, share * axis[::-1] * (1, -1))
-        blurred = cv2.GaussianBlur(film.pixels, (0, 0), share * length_of(hand) / 12**.5)
+        blurred = cv2.GaussianBlur(film.pixels, (0, 0), share * hand_length(hand.points) / 12**.5)
         yield 'every direction', share, replace(film, pixels=blurred)
 
 
@@ -354,7 +353,7 @@ def smears(assessor: Assessor, data: Path) -> pd.DataFrame:
         before = read(assessor, film.pixels, film.sex)
         for direction, share, worse in smears_of(film, hand):
             for _, found, positive in registered(assessor, [worse]):
-                if (length := length_of(found)) < FINE: continue
+                if (length := hand_length(found.points)) < FINE: continue
                 rows.append(dict(direction=direction, share=share,
                                  fine=fine_detail(*same_size(positive, found.mask, length)),
                                  moved=abs(read(assessor, worse.pixels, film.sex) - before)))
@@ -365,18 +364,19 @@ def smears(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
-    rows = []
-    for name, every in (('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)):
-        for film, hand, positive in registered(assessor, films(data, name, every=every)):
-            small = same_size(positive, hand.mask, length_of(hand))
-            rows.append(dict(data=name, id=film.id, length=round(length_of(hand)), fine=fine_detail(*small),
-                             levels=used_levels(count_levels(positive, hand.mask)), echo=echo(*small),
-                             marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand)))
-    return pd.DataFrame(rows)
+    def row(name, film, hand, positive):
+        small = same_size(positive, hand.mask, length := hand_length(hand.points))
+        return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small),
+                    levels=used_levels(count_levels(positive, hand.mask)), echo=echo(*small),
+                    marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand))
+    collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
+    with patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.points.LEAST_WRIST', -np.inf):
+        return pd.DataFrame([row(name, *found) for name, every in collections
+                             for found in registered(assessor, films(data, name, every=every))])
 
 
 def rows(assessor: Assessor, data: Path) -> pd.DataFrame:
-    with patch('boneage.damage.is_torn', lambda *_: False), patch('boneage.damage.TORN', np.inf):
+    with patch('boneage.damage.is_torn', lambda *_: False), patch('boneage.damage.TORN_SEAM', np.inf):
         return pd.DataFrame([dict(id=film.id, blocks=_blockiness(film.pixels),
                                   **ask_rows(positive, hand.points, hand.mask)._asdict())
                              for film, hand, positive in registered(assessor, films(data))])
@@ -401,7 +401,7 @@ def turned(chance: random.Random, film: Film) -> Iterator[Film]:
 
 def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
     chance, table = random.Random(1), []
-    with patch('boneage.damage.TORN', np.inf), patch('boneage.damage.SEAM', np.inf):
+    with patch('boneage.damage.TORN_SEAM', np.inf), patch('boneage.damage.SEAM', np.inf):
         for film, hand, positive in registered(assessor, films(data)):
             table.append(dict(id=film.id, harmed=False, **both_seams(hand, positive)))
         for film in list(films(data, fold=3))[:60]:

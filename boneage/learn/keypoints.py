@@ -23,7 +23,7 @@ from .fit import fit, make_card
 from .scales import LAPTOP, Scale
 from ..mask import clean_mask, mark_hands
 from ..networks import Network
-from ..points import outline_distance
+from ..points import hand_length, outline_distance
 from ..warp import crop_matrix, move_points, warp
 
 # %% ../../nbs/learning/05_keypoints.ipynb #e23ad693
@@ -116,8 +116,7 @@ def keypoint_pairs(
         pixels = read(i)
         mask = clean_mask(mark_hands(mask_net, pixels))
         where = points.points[i] * pixels.shape[::-1]
-        length = np.linalg.norm(where[0] - where[2])
-        on_it = outline_distance(mask, where).max() <= MOST_ASTRAY * length
+        on_it = outline_distance(mask, where).max() <= MOST_ASTRAY * hand_length(where)
         return point_square(equalise(pixels, mask), mask, where, side) if on_it else None
     ids = labels.id[labels.id.isin(points.index)]
     return {i: found for i, found in zip(ids, map_pictures(pair, ids, progress, 'points, masks')) if found}

@@ -34,7 +34,7 @@ from .fit import fit, make_card
 from .scales import LAPTOP, Scale
 from ..mask import clean_mask, from_square, hand_probability, mask_square, to_square
 from ..networks import Network
-from ..points import outline_distance
+from ..points import hand_length, outline_distance
 from ..radiograph import read_pixels
 
 # %% ../../nbs/learning/04_masks.ipynb #7822d19d
@@ -262,7 +262,7 @@ def why_not(
     if abs(mask.sum() - marked.sum()) > .02 * max(marked.sum(), 1): return 'clean-up'
     if not .04 < mask.mean() < .7: return 'size'
     if points is None: return ''
-    *tips, capitate = outline_distance(mask, points) / np.linalg.norm(points[0] - points[2])
+    *tips, capitate = outline_distance(mask, points) / hand_length(points)
     return '' if max(map(abs, tips)) <= .03 and capitate < 0 else 'key points'
 
 # %% ../../nbs/learning/04_masks.ipynb #06b863b4
