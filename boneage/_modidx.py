@@ -55,6 +55,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'boneage.child.Patient': ('reading/child.html#patient', 'boneage/child.py'),
                                'boneage.child.Refusal': ('reading/child.html#refusal', 'boneage/child.py'),
                                'boneage.child._day_of': ('reading/child.html#_day_of', 'boneage/child.py'),
+                               'boneage.child._words_of': ('reading/child.html#_words_of', 'boneage/child.py'),
                                'boneage.child.age_by_dates': ('reading/child.html#age_by_dates', 'boneage/child.py'),
                                'boneage.child.contradiction': ('reading/child.html#contradiction', 'boneage/child.py'),
                                'boneage.child.find_child': ('reading/child.html#find_child', 'boneage/child.py'),

@@ -194,11 +194,16 @@ def contradiction(
     return ''
 
 # %% ../nbs/reading/01_child.ipynb #0c6858e5
+def _words_of(header: Header, key: str) -> str:
+    "An attribute in one line; several values with backslashes between them, as in the file."
+    said = header.get(key, None) or ''
+    return ' '.join((said if isinstance(said, str) else '\\'.join(map(str, said))).split())
+
 def unread_age(
     header: Header,
 ) -> str: # empty where it says nothing
     "What a header says of the age and cannot be used; a birth date is not repeated."
-    if text := ' '.join(str(header.get('PatientAge', None) or '').split()): return f'PatientAge {text[:16]} is no age'
+    if text := _words_of(header, 'PatientAge'): return f'PatientAge {text[:16]} is no age'
     born = str(header.get('PatientBirthDate', None) or '').strip()
     return 'PatientBirthDate and the dates of the study give no age' if born else ''
 
@@ -209,8 +214,7 @@ def read_sex_of(
     header: Header,
 ) -> tuple[str, str]: # F, M or empty; what is not understood, in one line
     "What PatientSex says."
-    said = header.get('PatientSex', None) or ''
-    text = ' '.join((said if isinstance(said, str) else '\\'.join(map(str, said))).split())
+    text = _words_of(header, 'PatientSex')
     sex = SEX_WORDS.get(text.lower(), '')
     return sex, '' if sex or text.lower() in UNSAID else text[:16]
 

@@ -150,9 +150,10 @@ def above_wrist(
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
     mask: np.ndarray, # the hand, (height, width), bool
 ) -> np.ndarray: # likewise
-    "The hand without what lies below the wrist."
+    "The hand without its forearm."
+    first, last = hand_rows(points, mask)
     hand = mask.copy()
-    hand[hand_rows(points, mask)[1] + 1:] = False
+    hand[:first] = hand[last + 1:] = False # the forearm, below the hand or above it
     return hand
 
 # %% ../nbs/reading/12_damage.ipynb #c0ffee16

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'SEVERAL', 'SCAN', 'MOST_PARTS',
-           'MANY', 'SUBFILE', 'ALIKE', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'PART', 'COLOURED', 'BITS',
-           'SIGN', 'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'whole', 'begins_as_dicom', 'is_dicom',
+           'MANY', 'LOSSLESS', 'SUBFILE', 'ALIKE', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'PART', 'COLOURED',
+           'BITS', 'SIGN', 'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'whole', 'begins_as_dicom', 'is_dicom',
            'is_picture', 'picture_files', 'jpeg_segments', 'has_more', 'check_jpeg', 'colour_share', 'Decoded',
            'decode_image']
 
@@ -131,6 +131,7 @@ def jpeg_segments(
 # %% ../nbs/reading/02_picture.ipynb #d0ec3d38
 MOST_PARTS = 100  # pages of a TIFF, scans of a JPEG: more of them are there to keep a program busy
 MANY = b'MPF\0'  # how the JPEG of a camera says that it keeps others of the same view
+LOSSLESS = 0xc3  # the marker of a JPEG without losses, which libjpeg cannot make smaller as it decodes: it crashes
 
 def _end_of_jpeg(data: bytes) -> int:
     "Where the first picture of a JPEG ends: after its segments, which may hold a smaller one, and its first scan."
@@ -147,7 +148,9 @@ def check_jpeg(
     import simplejpeg
     if b'\xff\xd8\xff' in data[_end_of_jpeg(data):] and not has_more(data): raise PictureError(SEVERAL)
     if data.count(b'\xff\xda') > MOST_PARTS: raise ValueError(f'more than {MOST_PARTS} scans')
-    simplejpeg.decode_jpeg(data, 'GRAY', min_height=1, min_width=1, min_factor=8)  # a look at an eighth of its size
+    lossless = any(marker == LOSSLESS for marker, *_ in jpeg_segments(data))
+    eighth = {} if lossless else dict(min_height=1, min_width=1, min_factor=8)
+    simplejpeg.decode_jpeg(data, 'GRAY', **eighth)  # a look, at an eighth of its size
 
 # %% ../nbs/reading/02_picture.ipynb #657a1959
 def _check_bmp(data: bytes) -> None:
@@ -237,7 +240,10 @@ def _check_tail(image: 'PIL.TiffImagePlugin.TiffImageFile', data: bytes) -> None
     pieces = _pieces(image)
     if not pieces or SMALLER in image.tag_v2: return
     begin, end = min(pieces)[0], max(end for _, end in pieces)
-    if image.tag_v2.offset < begin and len(data) > end + 3: raise EOFError('the TIFF goes on after its pixels')
+    tail = data[end:]
+    for said in image.tag_v2.values(): # a description may stand at the end
+        if isinstance(said, str): tail = tail.replace(said.encode('latin-1', 'replace'), b'')
+    if image.tag_v2.offset < begin and len(tail) > 3: raise EOFError('the TIFF goes on after its pixels')
 
 def _check_greys(image: 'PIL.Image.Image') -> None:
     "Raise `ValueError` for a table of colours that is a ramp of grey levels but for some entries."

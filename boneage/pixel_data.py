@@ -78,7 +78,8 @@ def inflate(data: bytes) -> bytes:
     check_pixels(header.get('Columns', 0), header.get('Rows', 0), _weight(header))
     rest = unpack.decompress(unpack.unconsumed_tail, raw_bytes(header) + HEADER)
     if not unpack.eof and not unpack.unconsumed_tail: raise EOFError('its deflated data have no end')
-    if unpack.unconsumed_tail: raise PictureError('unpacks to more than its pixels take; export it again')
+    more = unpack.unconsumed_tail and unpack.decompress(unpack.unconsumed_tail, 1)
+    if more or not unpack.eof: raise PictureError('unpacks to more than its pixels take; export it again')
     return plain + head + rest
 
 # %% ../nbs/reading/04_pixel_data.ipynb #e0b6c413

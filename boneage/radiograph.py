@@ -71,7 +71,7 @@ def _shrink(px: np.ndarray) -> tuple[np.ndarray, int]: # the picture; the side o
 # %% ../nbs/reading/06_radiograph.ipynb #fa89ad75
 PROGRAMMERS = re.compile( # words that tell a user nothing
     r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b|unpack|buffer|index|"
-    'subsection')
+    'subsection|recursion')
 
 # %% ../nbs/reading/06_radiograph.ipynb #ce4abf05
 def _refusal(error: Exception, dicom: bool) -> PictureError:

@@ -195,7 +195,8 @@ def test_a_column_that_is_not_understood_is_named(tmp_path):
 
 @pytest.mark.parametrize('name, girl, boy', [
     *((name, 'F', 'M') for name in ('Geschlecht', 'Sex (M/F)', 'is_male', 'Sexe', 'W/M')), ('Género', 'x', 'y'),
-    ('x', 'w', 'm'), ('性别', '女', '男'), ('Kind', 'Mädchen', 'Junge'), ('boy', '0', '1')])
+    ('x', 'w', 'm'), ('性别', '女', '男'), ('Kind', 'Mädchen', 'Junge'), ('boy', '0', '1'), ('Płeć', 'x', 'y'),
+    ('Kön', 'flicka', 'pojke'), ('Пол', 'Ж', 'М')])
 def test_one_sex_for_all_does_not_go_before_a_column(tmp_path, name, girl, boy):
     """That may say it: boys would be read as girls."""
     (tmp_path/'who.csv').write_text(f'file,{name},ward\na.png,{girl},B\nb.png,{boy},C\n', encoding='utf-8')
@@ -205,11 +206,14 @@ def test_one_sex_for_all_does_not_go_before_a_column(tmp_path, name, girl, boy):
 
 
 def test_two_words_for_all_children_may_be_their_sexes(tmp_path):
-    """Whatever they are, beside one sex for all; more words are a ward or a remark."""
+    """Whatever they are, beside one sex for all, with a sign for neither; more words are a ward or a remark."""
     rows = [f'{n}.png,{n},{"ab"[n % 2]}' for n in range(4)]
-    (tmp_path/'who.csv').write_text('\n'.join(['file,n,group', *rows]))
-    with pytest.raises(BatchError, match="column 'group' may say the sex"):
-        find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)
+    for more in ([], ['4.png,4,?'], ['4.png,4,unknown']):
+        (tmp_path/'who.csv').write_text('\n'.join(['file,n,group', *rows, *more]))
+        with pytest.raises(BatchError, match="column 'group' may say the sex"):
+            find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)
+    (tmp_path/'who.csv').write_text('file,n,group\na.png,1,f\nb.png,2,m\nc.png,3,divers\n')
+    with pytest.raises(BatchError, match='may say the sex'): find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)
     (tmp_path/'who.csv').write_text('\n'.join(['file,n,group', *rows, '4.png,4,c']))
     assert len(find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)) == 5
 
@@ -227,7 +231,7 @@ def test_two_dates_are_an_age(tmp_path):
 
 @pytest.mark.parametrize('text, why', [
     ('', 'no column file'), ('\n;;\n', 'no column file'), ('sep=;\n', 'no column file'), ('file\n', 'no rows'),
-    ('name,sex\na.png,F\n', 'has no column file'), ('sep=;\nfile,sex\na.png,F\n', 'has no column file'),
+    ('name,sex\na.png,F\n', "no column file but 'name', 'sex'"), ('sep=;\nfile,sex\na.png,F\n', 'has no column file'),
     ('file,sex\na.png,F\nb.png,girls\n', "line 3: 'girls' is not a sex"),
     ('file,sex\na.png,1\n', "line 2: '1' is not a sex"), ('file,sex\na.png,true\n', "line 2: 'true' is not a sex"),
     ('file,male\na.png,yes\n', "line 2: 'yes' in a column"),

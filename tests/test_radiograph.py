@@ -19,10 +19,11 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
 
 from boneage.artefacts import MOST_STRETCHED, unsquash
 from boneage.picture import MOST_PARTS, PictureError
-from boneage.radiograph import read_pixels, read_radiograph
+from boneage.radiograph import average_blocks, read_pixels, read_radiograph
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -514,6 +515,30 @@ def test_a_turned_byte_of_lossless_jpeg(tmp_path, how):
     assert refused > 12 # the others change a difference, and no code: what that harms, rows tell
 
 
+def lossless(px):
+    """Eight bits as a JPEG without losses: each pixel's difference from the one before it, under codes of four bits."""
+    before = np.hstack([np.r_[128, px[:-1, 0]][:, None], px[:, :-1]]).astype(int)
+    lengths = [(int(d), abs(int(d)).bit_length()) for d in (px - before).ravel()]
+    bits = ''.join(f'{n:04b}' + (f'{d + (d < 0) * (2**n - 1):0{n}b}' if n else '') for d, n in lengths)
+    data = int(bits + '1' * (-len(bits) % 8), 2).to_bytes((len(bits) + 7) // 8, 'big').replace(b'\xff', b'\xff\0')
+    parts = {0xc3: struct.pack('>BHHB3B', 8, *px.shape, 1, 1, 0x11, 0), 0xda: bytes([1, 1, 0, 1, 0, 0]),
+             0xc4: bytes([0, 0, 0, 0, 15, *[0] * 12, *range(15)])}
+    held = (struct.pack('>BBH', 255, kind, len(parts[kind]) + 2) + parts[kind] for kind in (0xc3, 0xc4, 0xda))
+    return b'\xff\xd8' + b''.join(held) + data + b'\xff\xd9'
+
+
+@pytest.mark.parametrize('shape', [(160, 120), (2700, 2600)])
+def test_a_jpeg_without_losses(tmp_path, shape):
+    """As a picture and under the name of another one in DICOM; libjpeg crashes where it is asked for a smaller one."""
+    px = cv2.resize(blob(160, 120), shape[::-1]).astype(np.uint8)
+    (tmp_path/'a.jpg').write_bytes(lossless(px))
+    ds = pydicom.dcmread(io.BytesIO(jpeg_in_dicom(px)))
+    ds.PixelData = encapsulate([lossless(px)])
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    expected = px if max(shape) < 2500 else average_blocks(px, 2)
+    for name in ('a.jpg', 'a.dcm'): np.testing.assert_array_equal(read_pixels(tmp_path/name), expected)
+
+
 def test_a_jpeg_under_the_name_of_a_lossless_one(tmp_path):
     """What it is its data say; read if it is whole."""
     px = (60 + blob(200, 160) / 2.).astype(np.uint8)
@@ -534,6 +559,24 @@ def test_padding_within_a_frame(tmp_path, photometric, value):
     shown[80:84, 60:64] = value
     read = read_pixels(write_dicom(tmp_path/'a.dcm', shown, photometric, PixelPaddingValue=value))
     assert read[around].max() == read[~around].min() and read[80:84, 60:64].min() == 255
+
+
+def test_a_deflated_file_of_odd_length(tmp_path):
+    """A zero makes it even, as the standard has it; it is nothing."""
+    made = set()
+    for n in range(24):
+        px = blob(900, 700, np.uint16) ^ np.random.default_rng(n).integers(0, 64, (900, 700), np.uint16)
+        ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px))
+        ds.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+        data = (tmp_path/'a.dcm').read_bytes()
+        begin = 144 + int.from_bytes(data[140:144], 'little')
+        pack = zlib.compressobj(1, zlib.DEFLATED, -15)
+        packed = pack.compress(zlib.decompress(data[begin:], -15)) + pack.flush()
+        made.add(len(packed) % 2)
+        (tmp_path/'a.dcm').write_bytes(data[:begin] + packed + bytes(len(packed) % 2))
+        np.testing.assert_array_equal(read_pixels(tmp_path/'a.dcm'), px)
+    assert made == {0, 1}
 
 
 @pytest.mark.parametrize('zeros', [2, 512, 4096])
@@ -697,6 +740,14 @@ def test_a_large_picture_is_shrunk(tmp_path):
 def test_tiff_of_any_numbers(tmp_path, dtype, shift):
     tifffile.imwrite(tmp_path/'a.tif', (blob().astype(np.int64) + shift).astype(dtype))
     assert np.abs(read_pixels(tmp_path/'a.tif').astype(int) - blob()).max() <= (128 if dtype == np.uint32 else 0)
+
+
+def test_a_tiff_whose_description_stands_at_its_end(tmp_path):
+    """As OME writes its XML; anything else behind the pixels may be of the pixels."""
+    tifffile.imwrite(tmp_path/'a.ome.tif', blob(), ome=True)
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.ome.tif'), blob())
+    with (tmp_path/'a.ome.tif').open('ab') as file: file.write(bytes(range(1, 100)))
+    with pytest.raises(PictureError, match='goes on'): read_pixels(tmp_path/'a.ome.tif')
 
 
 def test_tiff_of_planes_is_refused(tmp_path):
