@@ -115,11 +115,12 @@ def find_columns(
     return found
 
 # %% ../../nbs/clinic/01_batch.ipynb #5900c7d4
-SEXUAL = ('sex', 'gender', 'male', 'geschl', 'genero', 'genre', 'boy', 'girl', 'płec', 'cinsiyet', '性')  # in names of columns
+SEXUAL = ('sex', 'gender', 'male', 'geschl', 'genero', 'genre', 'boy', 'girl', 'płec', 'cinsiyet', '性') # in names
 WORDS = {*SEX_WORDS, *'wmhvkj男女мж', 'junge', 'mädchen', 'garçon', 'fille', 'niño', 'niña', 'hombre', 'mujer', 'pojke',
          'flicka', 'gutt', 'jente', 'erkek', 'kadın', '男性', '女性', 'ذكر', 'أنثى'}  # in cells
 MOST_WORDS = 4  # in a column that says a sex: the two, and what stands where it is neither
 
+# %% ../../nbs/clinic/01_batch.ipynb #c718b573
 def sex_unread(
     names: list[str], # of a header
     rows: list[list[str]], # below it
