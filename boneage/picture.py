@@ -148,8 +148,7 @@ def check_jpeg(
     import simplejpeg
     if b'\xff\xd8\xff' in data[_end_of_jpeg(data):] and not has_more(data): raise PictureError(SEVERAL)
     if data.count(b'\xff\xda') > MOST_PARTS: raise ValueError(f'more than {MOST_PARTS} scans')
-    lossless = any(marker == LOSSLESS for marker, *_ in jpeg_segments(data))
-    eighth = {} if lossless else dict(min_height=1, min_width=1, min_factor=8)
+    eighth = {} if bytes([255, LOSSLESS]) in data else dict(min_height=1, min_width=1, min_factor=8)
     simplejpeg.decode_jpeg(data, 'GRAY', **eighth)  # a look, at an eighth of its size
 
 # %% ../nbs/reading/02_picture.ipynb #657a1959
