@@ -358,9 +358,9 @@ def smears(assessor: Assessor, data: Path) -> pd.DataFrame:
                                  fine=fine_detail(*same_size(positive, found.mask, length)),
                                  moved=abs(read(assessor, worse.pixels, film.sex) - before)))
     by = pd.DataFrame(rows).assign(over_three=lambda t: t.moved > 3).groupby(['direction', 'share'], sort=False)
-    said = by.apply(lambda t: (t.over_three & (t.fine >= LEAST_FINE)).sum())
+    silent = by.apply(lambda t: (t.over_three & (t.fine >= LEAST_FINE)).sum())
     return by.agg(files=('fine', 'size'), least=('fine', 'min'), median=('fine', 'median'), most=('fine', 'max'),
-                  moved=('moved', 'mean'), over_three=('over_three', 'sum')).assign(silent=said).reset_index()
+                  moved=('moved', 'mean'), over_three=('over_three', 'sum')).assign(silent=silent).reset_index()
 
 
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
