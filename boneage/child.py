@@ -102,7 +102,7 @@ def find_separator(
         try: _, names = next(split_rows(text, separator), (0, []))
         except csv.Error: return 0
         return sum(spelt(name) in known for name in names)
-    return max(',;\t', key=understood)
+    return max(',;\t|', key=understood)
 
 # %% ../nbs/reading/01_child.ipynb #fab19142
 Rows = list[tuple[int, list[str]]] # the number of each line, its cells
