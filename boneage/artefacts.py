@@ -21,11 +21,10 @@ MOST_STRETCHED = 4  # times: a file that says more has a damaged header
 
 def unsquash(
     pixels: np.ndarray,          # (height, width)
-    width: float | None,         # original width, px; None or NaN where unknown
-    height: float | None,        # original height, px
+    width: float,                # original width, px
+    height: float,               # original height, px
 ) -> np.ndarray:                 # the picture in its original aspect
     "Stretch a squashed picture along one side to the aspect that it was taken with; raises `PictureError`."
-    if not (width and height and width > 0 and height > 0): return pixels
     h, w = pixels.shape
     stretch = w * height / (h * width)
     if abs(stretch - 1) <= SAME_ASPECT: return pixels

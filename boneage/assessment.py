@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 # %% ../nbs/reading/22_assessment.ipynb #2c46860d
-from .child import OLDEST, SEX_NAMES, SEXES, Refusal, find_child, in_years, parse_sex
+from .child import OLDEST, SEX_NAMES, SEXES, Refusal, find_child, in_line, in_years, joined, parse_sex
 from .ensemble import load_ensemble
 from .hand import Registered, Registrar
 from .interval import Calibration, consensus_interval, load_calibration
@@ -57,7 +57,7 @@ def _source(where: str) -> str:
 
 def _in_words(found: Assessment) -> str:
     "An assessment in one line, without its file."
-    if found.months_by_sex: return '; '.join(filter(None, (found.reason, found.note)))
+    if found.months_by_sex: return joined(found.reason, found.note)
     if (months := found.bone_age_months) is None: return f'not assessed: {found.reason}'
     phrases = [f'{months} months ({in_years(months)}), {SEX_NAMES[found.sex]}{_source(found.sex_from)}']
     if found.interval_months and found.level:
@@ -126,7 +126,7 @@ def conclude(
     deviation = standard_deviation(nearest_age(age, found.sex), found.sex)
     if round(abs(months - age) / deviation, 2) > FAR:
         doubt = f"the age of {age:g} months is far from the bone age: see that it is in months and this child's"
-        return replace(found, note='; '.join(filter(None, (found.note, doubt))),
+        return replace(found, note=joined(found.note, doubt),
                        adult_height='no adult height with an age in doubt' if height_cm else '')
     found = replace(found, standard_deviation_score=beside.score, maturity=beside.word)
     if height_cm is None: return found
@@ -142,8 +142,8 @@ def _unread(file: str | Path, sex: str | None, model: str) -> Assessment:
 
 def _noted(examined: Examined) -> Assessment:
     "What was found, with the notes of the child, the radiograph and the hand."
-    notes = (each.note for each in (examined.found, examined.radiograph, examined.hand) if each)
-    return replace(examined.found, note='; '.join(filter(None, notes)))
+    notes = [each.note for each in (examined.found, examined.radiograph) if each]
+    return replace(examined.found, note=joined(*notes, *(examined.hand.notes if examined.hand else ())))
 
 def _refused(examined: Examined, refusal: Refusal) -> Examined:
     "The end of a radiograph that was refused."
@@ -178,8 +178,7 @@ def _hand_space(weights: Weights) -> HandSpace:
 
 def _too_much(error: Exception) -> PictureError:
     "What is said of a picture that OpenCV or the memory gave up on."
-    why = ' '.join(str(error).split())[:120]
-    return PictureError(f'the picture cannot be processed ({why}); try a smaller one')
+    return PictureError(f'the picture cannot be processed ({in_line(error)}); try a smaller one')
 
 def _registered(registrar: Registrar, pixels: np.ndarray) -> Registered:
     "Register a radiograph; `PictureError` is all that it raises."
@@ -206,8 +205,7 @@ class Reader:
     ) -> Registered:
         "The registered hand of a radiograph; raises `PictureError` where the picture is refused."
         hand = _registered(self.registrar, pixels)
-        notes = hand.note, check_looks(self.space, hand.canvas, square)
-        return replace(hand, note='; '.join(filter(None, notes)))
+        return replace(hand, notes=(*hand.notes, check_looks(self.space, hand.canvas, square)))
 
     def read_bone_age(self, hand: Registered, sex: str) -> float: # months, to a tenth, 0 to `OLDEST`
         "The bone age of a registered hand of a sex, F or M; raises `PictureError` where its regions disagree."

@@ -6,8 +6,8 @@
 __all__ = ['SEXES', 'SEX_NAMES', 'SEX_COLOURS', 'SEX_WORDS', 'TRUTHS', 'OLDEST', 'Rows', 'DAYS', 'EXPOSED', 'TAKEN',
            'MONTH_APART', 'YEAR_APART', 'PLACEHOLDER', 'UNSAID', 'parse_sex', 'in_years', 'parse_number', 'read_sex',
            'read_male', 'read_text', 'split_rows', 'spelt', 'find_separator', 'text_rows', 'Refusal', 'ChildError',
-           'Patient', 'Header', 'read_date', 'age_by_dates', 'stated_age', 'contradiction', 'unread_age', 'read_sex_of',
-           'read_patient', 'Child', 'find_child']
+           'in_line', 'joined', 'Patient', 'Header', 'read_date', 'age_by_dates', 'stated_age', 'contradiction',
+           'unread_age', 'read_sex_of', 'read_patient', 'Child', 'find_child']
 
 # %% ../nbs/reading/01_child.ipynb #d10b7376
 import codecs, csv, io, re, unicodedata
@@ -123,6 +123,17 @@ class Refusal(ValueError):
 
 class ChildError(Refusal):
     "A child whose bone age cannot be read: two say different sexes, or it is an adult."
+
+def in_line(
+    said: object, # such as an error of another library
+    most: int = 120, # characters
+) -> str:
+    "The beginning of a text, in one line."
+    return ' '.join(str(said).split())[:most]
+
+def joined(*notes: str) -> str:
+    "Some notes as one; those that say nothing are left out."
+    return '; '.join(filter(None, notes))
 
 # %% ../nbs/reading/01_child.ipynb #c168499b
 @dataclass(frozen=True)
@@ -258,6 +269,6 @@ def find_child(
     notes = ((f'PatientSex {patient.sex} does not count', against), (patient.note, age is None),
              (f'PatientSex {patient.strange_sex} is not understood', bool(patient.strange_sex)),
              (f'by its {patient.age_from} the child is {said} months old, {age_months} was given and is used', apart))
-    note = '; '.join(text for text, here in notes if text and here)
+    note = joined(*(text for text, here in notes if here))
     sex_from = 'given' if sex else 'PatientSex' if patient.sex else ''
     return Child(sex or patient.sex, sex_from, age, age_from, note)

@@ -397,14 +397,16 @@ def write_stages(
     out: Path, # folder to write to
 ) -> None:
     "Write the mask, the registered hand and a JSON file of the geometry."
-    import cv2, numpy as np
+    import numpy as np
+    from boneage.picture import write_png
     from boneage.points import POINT_NAMES
-    for ending, picture in zip(ENDINGS, (hand.mask.astype(np.uint8) * 255, hand.canvas)):
-        (out / f'{file.stem}{ending}').write_bytes(cv2.imencode('.png', picture)[1].tobytes())
+    pictures = hand.mask.astype(np.uint8) * 255, hand.canvas
+    *files, to = (out / f'{file.stem}{ending}' for ending in ENDINGS)
+    for each, picture in zip(files, pictures): write_png(each, picture)
     points = dict(zip(POINT_NAMES, hand.points.round(2).tolist()))
     geometry = dict(file=str(file), keypoints=points, matrix=hand.matrix.tolist(), canvas=list(hand.canvas.shape),
                     mirrored=hand.mirrored, doubt=round(hand.doubt, 4))
-    (out / f'{file.stem}.json').write_text(json.dumps(geometry) + '\n', encoding='utf-8')
+    to.write_text(json.dumps(geometry) + '\n', encoding='utf-8')
 
 # %% ../nbs/clinic/05_command_line.ipynb #44a2d49a
 @app.command()

@@ -9,6 +9,7 @@ __all__ = ['FEWEST_LEVELS', 'FEW_LEVELS', 'MOST_CLIPPED', 'SPIKE', 'POSTERISED',
 # %% ../nbs/reading/09_contrast.ipynb #890818d0
 import cv2
 import numpy as np
+from .child import joined
 from .mask import is_negative
 from .picture import PictureError
 
@@ -89,5 +90,5 @@ def show_bones(
     mask: np.ndarray, # the hand, (height, width), bool, not empty
 ) -> tuple[np.ndarray, str]: # as of `spread_levels`; what may be wrong, for people
     "The equalised hand; raises `PictureError` where its grey levels cannot show bones."
-    notes = check_levels(positive, mask), MARKS if has_white_marks(positive, mask) else ''
-    return spread_levels(positive, mask), '; '.join(filter(None, notes))
+    note = joined(check_levels(positive, mask), MARKS if has_white_marks(positive, mask) else '')
+    return spread_levels(positive, mask), note

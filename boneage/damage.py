@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WRIST', 'ENDS', 'LEAST_ALIKE', 'LESS_ALIKE', 'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE',
            'DARKEST_STRIPE', 'FLAT', 'BLANK', 'ROW_COLUMNS', 'SEAM', 'TORN_SEAM', 'SAME', 'SEAM_COLUMNS', 'MOST_JUMP',
-           'SHIFTED', 'compare_rows', 'dark_stripe', 'blank_stripe', 'Rows', 'hand_rows', 'ask_rows', 'is_torn', 'seam',
-           'above_wrist', 'check_rows']
+           'SHIFTED', 'compare_rows', 'dark_stripe', 'blank_stripe', 'RowFit', 'hand_rows', 'ask_rows', 'is_torn',
+           'seam', 'above_wrist', 'check_rows']
 
 # %% ../nbs/reading/12_damage.ipynb #fb7dad75
 from typing import NamedTuple
@@ -59,7 +59,7 @@ def blank_stripe(
     return False
 
 # %% ../nbs/reading/12_damage.ipynb #31ccdf4f
-class Rows(NamedTuple):
+class RowFit(NamedTuple):
     "How the rows of a picture follow one another."
     alike: float # the least correlation of neighbours between fingertips and wrist
     usual: float # the median correlation from the fingertips on
@@ -83,7 +83,7 @@ def ask_rows(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
     mask: np.ndarray, # the hand, (height, width), bool
-) -> Rows:
+) -> RowFit:
     "How the rows of a radiograph follow one another."
     ends, (top, wrist) = round(ENDS * hand_length(points)), hand_rows(points, mask)
     first, n = top + ends, max(wrist - top - 2 * ends, 0)
@@ -94,12 +94,12 @@ def ask_rows(
     strong = spread > np.median(spread[:n + 1]) # a film's own grain is weaker than the hand
     broken = (strong & (alike < min(FITTING, usual - LESS_FITTING))).sum()
     stripe = dark_stripe(np.where(border & (steps > 0), 0, steps)) # between a film and its border nothing is lost
-    return Rows(float(np.nan_to_num(alike[:n]).min(initial=1)), float(usual), float(np.abs(steps[:n]).max(initial=0)),
-                stripe, int(broken), blank_stripe(grey))
+    return RowFit(float(np.nan_to_num(alike[:n]).min(initial=1)), float(usual), float(np.abs(steps[:n]).max(initial=0)),
+                  stripe, int(broken), blank_stripe(grey))
 
 # %% ../nbs/reading/12_damage.ipynb #7e46f1f8
 def is_torn(
-    rows: Rows,
+    rows: RowFit,
 ) -> bool:
     "Whether the rows of a picture do not fit one another."
     apart = rows.alike < min(LEAST_ALIKE, rows.usual - LESS_ALIKE)

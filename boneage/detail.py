@@ -9,6 +9,7 @@ __all__ = ['FINE', 'NARROW', 'WIDE', 'LEAST_FINE', 'ASIDE', 'TWICE', 'EDGES', 'A
 # %% ../nbs/reading/13_detail.ipynb #c61c33db
 import cv2
 import numpy as np
+from .child import joined
 
 # %% ../nbs/reading/13_detail.ipynb #f296389f
 FINE = 256  # px from capitate to fingertip: the size at which detail is looked at
@@ -83,5 +84,4 @@ def check_detail(
     "What may be wrong with the detail of a hand."
     if length < FINE: return ''
     hand = same_size(positive, mask, length)
-    found = (BLURRED, fine_detail(*hand) < LEAST_FINE), (DOUBLE, echo(*hand) > TWICE)
-    return '; '.join(text for text, here in found if here)
+    return joined(BLURRED if fine_detail(*hand) < LEAST_FINE else '', DOUBLE if echo(*hand) > TWICE else '')

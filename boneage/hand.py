@@ -9,7 +9,8 @@ __all__ = ['SECOND', 'TRACES', 'Registered', 'place_hand', 'check_alone', 'Regis
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from .canvas import lay_on_canvas
+from .canvas import is_mirrored, lay_on_canvas
+from .child import joined
 from .contrast import show_bones, spread_levels
 from .damage import check_rows
 from .detail import check_detail
@@ -27,12 +28,12 @@ class Registered:
     doubt: float        # how far the key-point network disagrees with itself, in lengths of the hand
     matrix: np.ndarray  # (2, 3), from the picture's pixels to the canvas
     canvas: np.ndarray  # the registered hand, uint8, (height, width) of the canvas
-    note: str = ''      # what may be wrong with it, for people
+    notes: tuple[str, ...] = () # what may be wrong with it, for people; empty ones say nothing
 
     @property
     def mirrored(self) -> bool:
         "Whether the picture shows a right hand or is flipped, and the matrix mirrors it."
-        return bool(np.linalg.det(self.matrix[:, :2]) < 0)
+        return is_mirrored(self.points)
 
 # %% ../nbs/reading/15_hand.ipynb #74f4d00b
 def place_hand(
@@ -44,9 +45,9 @@ def place_hand(
     "The key points of a hand; raises `PictureError` where they are in doubt, it is not whole, or its file is damaged."
     points, doubt = find_points(net, hand, mask)
     check_points(points, doubt, mask)
-    notes = (check_whole(points, mask), check_rows(positive, points, mask),
-             check_detail(positive, mask, hand_length(points)))
-    return points, doubt, '; '.join(filter(None, notes))
+    note = joined(check_whole(points, mask), check_rows(positive, points, mask),
+                  check_detail(positive, mask, hand_length(points)))
+    return points, doubt, note
 
 # %% ../nbs/reading/15_hand.ipynb #1f23037a
 SECOND = .3  # of the mask: a piece as large as that may be another hand
@@ -88,4 +89,4 @@ class Registrar:
         points, doubt, note = place_hand(self.point_net, hand, positive, mask)
         check_alone(self.point_net, positive, mask, rest)
         canvas, matrix = lay_on_canvas(hand, points, self.canvas)
-        return Registered(mask, points, doubt, matrix, canvas, '; '.join(filter(None, (greys, note))))
+        return Registered(mask, points, doubt, matrix, canvas, (greys, note))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from .child import OLDEST
 from .networks import Weights, WeightsError
+from .picture import whole
 
 # %% ../nbs/reading/19_interval.ipynb #4cdcbe7a
 def half_width(
@@ -60,7 +61,7 @@ class Calibration:
 # %% ../nbs/reading/19_interval.ipynb #dcd03a9f
 def write_calibration(calibration: Calibration, path: str | Path) -> None:
     "Write the errors as JSON."
-    Path(path).write_text(json.dumps(asdict(calibration)) + '\n')
+    with whole(Path(path)) as part: part.write_text(json.dumps(asdict(calibration)) + '\n')
 
 def read_calibration(path: str | Path) -> Calibration:
     "Read what `write_calibration` wrote; raises `WeightsError` for anything else."

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 import numpy as np
+from .child import in_line
 import boneage
 
 # %% ../nbs/reading/07_networks.ipynb #90a4bce9
@@ -52,8 +53,7 @@ def _session(
 # %% ../nbs/reading/07_networks.ipynb #7ba1f14f
 def _weights_error(file: str | Path, what: str, error: Exception) -> WeightsError:
     "An error of another library in one line."
-    why = ' '.join(str(error).split())[:120]
-    return WeightsError(f'{file}: {what} ({why}); copy, train or export the weights again')
+    return WeightsError(f'{file}: {what} ({in_line(error)}); copy, train or export the weights again')
 
 def _read_weights(
     file: Path, # ONNX

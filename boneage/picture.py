@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'FIRST_GROUPS', 'SEVERAL', 'SCAN', 'MOST_PARTS',
            'MANY', 'LOSSLESS', 'SUBFILE', 'ALIKE', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'PART', 'COLOURED',
-           'BITS', 'SIGN', 'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'whole', 'begins_as_dicom', 'is_dicom',
-           'is_picture', 'picture_files', 'jpeg_segments', 'has_more', 'check_jpeg', 'colour_share', 'Decoded',
-           'decode_image']
+           'BITS', 'SIGN', 'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'whole', 'write_png',
+           'begins_as_dicom', 'is_dicom', 'is_picture', 'picture_files', 'jpeg_segments', 'has_more', 'check_jpeg',
+           'colour_share', 'Decoded', 'decode_image']
 
 # %% ../nbs/reading/02_picture.ipynb #7c5d73fb
 import ctypes
@@ -68,6 +68,14 @@ def whole(
         yield part
         part.replace(file)
     finally: part.unlink(missing_ok=True)
+
+def write_png(
+    file: Path, # to be replaced
+    px: np.ndarray, # (height, width), uint8 or uint16
+) -> None:
+    "Write a grey picture."
+    from PIL import Image
+    with whole(file) as part: Image.fromarray(px).save(part, 'png')
 
 # %% ../nbs/reading/02_picture.ipynb #0f59c343
 FIRST_GROUPS = (b'\x02\x00', b'\x08\x00')  # of a DICOM file without preamble, little endian

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAID', 'RADIOGRAPHS', 'DEFLATED', 'PIXELS', 'AFTER', 'BEYOND', 'SIGNLESS', 'ENOUGH_BITS', 'SIDES', 'EDGES', 'FIELD',
-           'BESIDE', 'SPACINGS', 'GROUPS', 'inflate', 'rescale', 'read_spacing', 'pixel_shapes', 'decode_dicom',
-           'read_header']
+           'BESIDE', 'SPACINGS', 'GROUPS', 'parse_header', 'inflate', 'rescale', 'read_spacing', 'pixel_shapes',
+           'decode_dicom', 'read_header']
 
 # %% ../nbs/reading/04_pixel_data.ipynb #9a33bdf2
 import zlib
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 import cv2
 import numpy as np
+from .child import in_line
 from .codestream import HEADER, check_stream, correct_header, find_stream, raw_bytes
 from .picture import WIDE, Decoded, PictureError, begins_as_dicom, check_pixels, colour_share, read_bytes
 
@@ -50,7 +51,7 @@ def _check_kind(ds: 'pydicom.Dataset') -> None:
     said = ds.get('Modality') or 'DX'
     for modality in [said] if isinstance(said, str) else said:
         if str(modality).strip().upper() in RADIOGRAPHS: continue
-        kind = ' '.join(str(modality).split())[:16] # a damaged header may have anything here
+        kind = in_line(modality, 16) # a damaged header may have anything here
         raise PictureError(f'is of modality {kind}, no radiograph ({", ".join(RADIOGRAPHS)}); give the radiograph')
     if [*(ds.get('ImageType') or [])][:2] == ['DERIVED', 'SECONDARY']:
         raise PictureError('was written by a program (DERIVED, SECONDARY), not by a scanner; give the radiograph')
@@ -74,21 +75,33 @@ def _weight(ds: 'pydicom.Dataset') -> int:
     return WIDE if colour or (ds.get('BitsAllocated') or 8) > 16 else 1
 
 # %% ../nbs/reading/04_pixel_data.ipynb #692cdd88
+def _packed_from(data: bytes) -> int: # 0: nothing is
+    "Where in a DICOM file the deflated data set begins: after the group of file information."
+    start = 144 + int.from_bytes(data[140:144], 'little')
+    return start if DEFLATED in data[132:start] else 0
+
+def _unpack(data: bytes, most: int) -> tuple[bytes, bytes, bool]: # a plain file; what is left packed; whether it ended
+    "A file with as many bytes of a deflated data set as may be."
+    if not (start := _packed_from(data)): return data, b'', True
+    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = data[:start].replace(DEFLATED, DEFLATED[:-3] + bytes(3)) + unpack.decompress(data[start:], most)
+    more = unpack.unconsumed_tail and unpack.decompress(unpack.unconsumed_tail, 1)
+    return plain, more or unpack.unconsumed_tail, unpack.eof
+
+def parse_header(data: bytes) -> 'pydicom.Dataset': # of a file's bytes
+    "Everything but the pixels; of a deflated file no more is unpacked than a header takes."
+    import pydicom
+    return pydicom.dcmread(BytesIO(_unpack(data, HEADER)[0]), stop_before_pixels=True, force=True)
+
 def inflate(data: bytes) -> bytes:
     "A deflated DICOM file as a plain one; raises `PictureError` where it holds more than its pixels."
-    import pydicom
-    start = 144 + int.from_bytes(data[140:144], 'little')  # where the group of file information ends
-    if DEFLATED not in data[132:start]: return data
-    plain = data[:start].replace(DEFLATED, DEFLATED[:-3] + bytes(3))
-    unpack = zlib.decompressobj(-zlib.MAX_WBITS)
-    head = unpack.decompress(data[start:], HEADER)
-    header = pydicom.dcmread(BytesIO(plain + head), stop_before_pixels=True)
+    if not _packed_from(data): return data
+    header = parse_header(data)
     check_pixels(header.get('Columns', 0), header.get('Rows', 0), _weight(header))
-    rest = unpack.decompress(unpack.unconsumed_tail, raw_bytes(header) + HEADER)
-    if not unpack.eof and not unpack.unconsumed_tail: raise EOFError('its deflated data have no end')
-    more = unpack.unconsumed_tail and unpack.decompress(unpack.unconsumed_tail, 1)
-    if more or not unpack.eof: raise PictureError('unpacks to more than its pixels take; export it again')
-    return plain + head + rest
+    plain, left, ended = _unpack(data, raw_bytes(header) + 2 * HEADER)
+    if left: raise PictureError('unpacks to more than its pixels take; export it again')
+    if not ended: raise EOFError('its deflated data have no end')
+    return plain
 
 # %% ../nbs/reading/04_pixel_data.ipynb #e0b6c413
 PIXELS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
@@ -307,10 +320,7 @@ def read_header(
     path: str | Path, # DICOM
 ) -> 'pydicom.Dataset':
     "Everything but the pixels; raises `PictureError` for a file that is no DICOM."
-    import pydicom
     if not begins_as_dicom(data := read_bytes(Path(path))): raise PictureError('is no DICOM file; name one')
-    try: return pydicom.dcmread(BytesIO(inflate(data)), stop_before_pixels=True, force=True)
-    except PictureError: raise
+    try: return parse_header(data)
     except Exception as error:
-        why = ' '.join(str(error).split())[:120]
-        raise PictureError(f'has no readable DICOM header ({why}); export it again') from error
+        raise PictureError(f'has no readable DICOM header ({in_line(error)}); export it again') from error

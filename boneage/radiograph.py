@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from .artefacts import SQUARE, doubt_shape, fill_frame, find_bands, find_doubts, is_squared, unsquash
-from .child import Patient, read_patient
+from .child import Patient, in_line, joined, read_patient
 from .picture import Decoded, PictureError, begins_as_dicom, decode_image, read_bytes
 from .pixel_data import decode_dicom, read_spacing, rescale
 
@@ -76,11 +76,11 @@ PROGRAMMERS = re.compile( # words that tell a user nothing
 # %% ../nbs/reading/06_radiograph.ipynb #ce4abf05
 def _refusal(error: Exception, dicom: bool) -> PictureError:
     "What a decoder's complaint means for the user."
-    why = ' '.join(str(error).split())
+    why = in_line(error)
     unread = 'missing dependencies' in why or 'not a transfer syntax' in why
     if dicom and (unread or isinstance(error, NotImplementedError)):
         return PictureError('is DICOM compressed in a way that no decoder here can read; export it uncompressed')
-    why = 'unknown format' if 'cannot identify' in why else why[:120]
+    why = 'unknown format' if 'cannot identify' in why else why
     note = f' ({why})' if why and not PROGRAMMERS.search(why) else ''
     if dicom: return PictureError(f'its DICOM header or its pixels are damaged or incomplete{note}; export it again')
     return PictureError(f'is not a picture or is cut short{note}; give a whole PNG, JPEG, TIFF, BMP or DICOM file')
@@ -98,6 +98,11 @@ class Radiograph:
     header: 'pydicom.Dataset | None' = None # of a DICOM file, without its pixels
 
 # %% ../nbs/reading/06_radiograph.ipynb #ff6858d0
+def _original(width: float | None, height: float | None) -> tuple[float, float] | None: # px
+    "The original size, where both sides of it are known."
+    known = width is not None and height is not None and width > 0 and height > 0 # NaN is not
+    return (width, height) if known else None # type: ignore[return-value]
+
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
     width: float | None = None,  # original width, px, where the file may be squashed
@@ -117,11 +122,12 @@ def read_radiograph(
     except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e, begins_as_dicom(data)) from e  # decoders raise many types
     high, wide = found.shapes[0]
-    if not width: notes += doubt_shape(high / wide)
-    px = unsquash(px, width or px.shape[1] * wide, height or px.shape[0] * high)
+    original = _original(width, height)
+    if original is None: notes += doubt_shape(high / wide)
+    px = unsquash(px, *(original or (px.shape[1] * wide, px.shape[0] * high)))
     bands = find_bands(px)
-    if square := header is None and not width and is_squared(px, bands): notes.insert(0, SQUARE)
-    return Radiograph(fill_frame(px, bands), about[0], shrunk, about[1], square, '; '.join(notes), header)
+    if square := header is None and original is None and is_squared(px, bands): notes.insert(0, SQUARE)
+    return Radiograph(fill_frame(px, bands), about[0], shrunk, about[1], square, joined(*notes), header)
 
 # %% ../nbs/reading/06_radiograph.ipynb #be89c447
 def read_pixels(

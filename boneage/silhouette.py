@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import cv2
 import numpy as np
+from .child import joined
 from .networks import WeightsError
 from .picture import PictureError
 
@@ -121,8 +122,7 @@ def check_looks(
     breadth = tell_breadth(space, canvas)
     off = max(breadth, 1 / breadth)
     if off > (BROAD_SQUARE if square else TOO_BROAD): raise PictureError(SQUASHED.format(breadth))
-    notes = ((SQUASHED.format(breadth), off > BROAD), (STRANGE, strangeness(space, canvas) > 1))
-    return '; '.join(note for note, here in notes if here)
+    return joined(SQUASHED.format(breadth) if off > BROAD else '', STRANGE if strangeness(space, canvas) > 1 else '')
 
 # %% ../nbs/reading/17_silhouette.ipynb #829fe4bb
 ARRAYS = 'mean', 'axes', 'slope', 'textures', 'scales'

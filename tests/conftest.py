@@ -82,22 +82,10 @@ def hand(assessor):
     pytest.fail('none of twenty drawn hands is taken for a hand')
 
 
-def write_dicom(path, px, photometric='MONOCHROME2', frames=1, signed=False, preamble=True, **tags):
-    """A minimal uncompressed DICOM file."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = '1.2.3'
-    ds.Rows, ds.Columns = px.shape[-2:]
-    ds.SamplesPerPixel, ds.PixelRepresentation, ds.PhotometricInterpretation = 1, int(signed), photometric
-    ds.BitsAllocated = ds.BitsStored = 8 * px.itemsize
-    ds.HighBit = ds.BitsStored - 1
-    if frames > 1: ds.NumberOfFrames = frames
-    ds.PixelData = px.tobytes()
-    for name, value in tags.items(): setattr(ds, name, value)
+def write_dicom(path, px, preamble=True, **tags):
+    """A DICOM file that is not compressed."""
+    from boneage.drawn.cohort import as_dicom
+    ds = as_dicom(px, **tags)
     if preamble: ds.save_as(path, enforce_file_format=True)
     else:
         del ds.file_meta

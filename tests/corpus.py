@@ -10,28 +10,23 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
-    UID, DeflatedExplicitVRLittleEndian, DigitalXRayImageStorageForPresentation, ExplicitVRBigEndian,
-    ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless)
+    UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian,
+    JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless)
+
+from boneage.drawn.cohort import as_dicom
 
 
-def dicom(px, syntax=ExplicitVRLittleEndian, bits=None, photometric='MONOCHROME2', **tags):
+def dicom(px, syntax=ExplicitVRLittleEndian, bits=None, **tags):
     """A radiograph's file as a scanner writes it, of a girl of ten."""
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
+    bits = bits or 8 * px.itemsize
+    said = dict(StudyInstanceUID='1.2.4', SeriesInstanceUID='1.2.5', Modality='DX', PatientSex='F',
+                PatientBirthDate='20100101', StudyDate='20200601', BitsStored=bits, HighBit=bits - 1, RescaleSlope=1,
+                RescaleIntercept=0)
+    ds = as_dicom(px, **(said | tags))
+    if syntax == ExplicitVRBigEndian: ds.PixelData = px.byteswap().tobytes()
     ds.file_meta.TransferSyntaxUID = syntax if syntax in PLAIN else ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = '1.2.3'
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = '1.2.4', '1.2.5', 'DX'
-    ds.PatientSex, ds.PatientBirthDate, ds.StudyDate = 'F', '20100101', '20200601'
-    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PixelRepresentation = *px.shape, 1, 0
-    ds.PhotometricInterpretation, ds.BitsAllocated = photometric, 8 * px.itemsize
-    ds.BitsStored = bits or ds.BitsAllocated
-    ds.HighBit, ds.RescaleSlope, ds.RescaleIntercept = ds.BitsStored - 1, 1, 0
-    for name, value in tags.items(): setattr(ds, name, value)
-    ds.PixelData = (px.byteswap() if syntax == ExplicitVRBigEndian else px).tobytes()
     if syntax in (RLELossless, JPEG2000Lossless, JPEGLSLossless): ds.compress(syntax)
     file = io.BytesIO()
     ds.save_as(file, enforce_file_format=True)
@@ -66,7 +61,7 @@ def kinds(px):
              'jpeg': picture(px, 'JPEG', quality=95), 'progressive': picture(px, 'JPEG', quality=95, progressive=True),
              'tiff': picture(px, 'TIFF'), 'tiff lzw': picture(px, 'TIFF', compression='tiff_lzw'),
              'bmp': picture(px, 'BMP'), 'dicom jpeg': jpeg_in_dicom(px),
-             'negative': dicom(4095 - deep, bits=12, photometric='MONOCHROME1')}
+             'negative': dicom(4095 - deep, bits=12, PhotometricInterpretation='MONOCHROME1')}
     syntaxes = (*PLAIN, RLELossless, JPEG2000Lossless, JPEGLSLossless)
     return files | {f'dicom {UID(uid).name}': dicom(deep, uid, bits=12) for uid in syntaxes}
 

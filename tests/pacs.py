@@ -10,18 +10,17 @@ from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import (
-    ComprehensiveSRStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian,
-    SecondaryCaptureImageStorage)
+from pydicom import dcmread
+from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
 
-ECHO = '1.2.840.10008.1.1'
+from boneage.drawn.cohort import as_dicom
+
 CHILD = dict(PatientName='Doe^Jane', PatientID='4711-0815', PatientSex='F', PatientBirthDate='20110301',
              StudyDate='20200301', AccessionNumber='A0815')
 HAND = dict(Modality='DX', BodyPartExamined='HAND', SeriesDescription='left hand', ImageLaterality='L',
-            PhotometricInterpretation='MONOCHROME2', StudyID='1', SeriesNumber=1, InstanceNumber=1)
+            StudyID='1', SeriesNumber=1, InstanceNumber=1)
 
 
 def free_port():
@@ -42,22 +41,14 @@ def wait_for(what, seconds=60):
 
 def radiograph(px, number=1, **tags):
     """A picture, uint8, as a scanner's file, with identifiers of its own for each number."""
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.SOPInstanceUID = DigitalXRayImageStorageForPresentation, f'1.2.826.0.1.{number}.3'
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = f'1.2.826.0.1.{number}.1', f'1.2.826.0.1.{number}.2'
-    for name, value in (HAND | CHILD | tags).items(): setattr(ds, name, value)
-    ds.Rows, ds.Columns = px.shape
-    ds.SamplesPerPixel, ds.PixelRepresentation, ds.BitsAllocated, ds.BitsStored, ds.HighBit = 1, 0, 8, 8, 7
-    ds.PixelData = px.tobytes()
-    return ds
+    uids = zip(('StudyInstanceUID', 'SeriesInstanceUID', 'SOPInstanceUID'), (1, 2, 3))
+    return as_dicom(px, **{name: f'1.2.826.0.1.{number}.{n}' for name, n in uids}, **(HAND | CHILD | tags))
 
 
 def call(port, *radiographs, title='ORTHANC', called='BONEAGE', tls=None):
     """What a node answers to each radiograph, or to C-ECHO; None where it does not talk to us."""
     ae = AE(title)
-    ae.add_requested_context(ECHO)
+    ae.add_requested_context(Verification)
     for kind in {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in radiographs}:
         ae.add_requested_context(*kind)
     link = ae.associate('127.0.0.1', port, ae_title=called, tls_args=tls)

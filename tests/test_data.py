@@ -23,6 +23,7 @@ from boneage.learn.data import (
 from boneage.learn.masks import drawn_masks
 from boneage.learn.rsna import (
     FIRST, MOST_BYTES, DownloadError, lay_annotations, lay_out, next_commands, pack_annotations, pack_download, zipped)
+from boneage.radiograph import read_pixels
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -609,3 +610,10 @@ def test_a_column_male_of_letters(tmp_path):
     """M and F say the same there as True and False."""
     (tmp_path/'a.csv').write_text('id,boneage,male\n1,12,M\n2,12,F\n3,12,True\n')
     assert read_labels(tmp_path/'a.csv').male.tolist() == [True, False, True]
+
+
+def test_pixels_that_are_not_square_count_where_a_table_has_no_sizes(tmp_path):
+    (tmp_path/'images').mkdir()
+    Image.fromarray(blob(64, 60)).save(tmp_path/'images'/'a.tif', dpi=(100, 200))
+    (tmp_path/'labels.csv').write_text('id,boneage,male\na,100,True\n')
+    assert radiographs(tmp_path)[1]('a').shape == read_pixels(tmp_path/'images'/'a.tif').shape != (64, 60)

@@ -68,7 +68,8 @@ def test_orientation_in_exif_is_ignored(tmp_path):
 def test_dicom_is_bright_where_dense(tmp_path, dtype):
     px = blob(dtype=dtype)
     upside_down = np.iinfo(dtype).max - px
-    for path in (write_dicom(tmp_path/'a.dcm', px), write_dicom(tmp_path/'b.dcm', upside_down, 'MONOCHROME1'),
+    negative = write_dicom(tmp_path/'b.dcm', upside_down, PhotometricInterpretation='MONOCHROME1')
+    for path in (write_dicom(tmp_path/'a.dcm', px), negative,
                  write_dicom(tmp_path/'without_suffix', px),
                  write_dicom(tmp_path/'no_preamble.dcm', px, preamble=False)):
         read = read_pixels(path)
@@ -100,7 +101,7 @@ def test_dicom_of_other_makers(name):
 
 def test_dicom_asks_for_a_frame(tmp_path):
     px = blob(dtype=np.uint16) // 32
-    frames = write_dicom(tmp_path/'frames.dcm', np.stack([px, px[::-1]]), frames=2)
+    frames = write_dicom(tmp_path/'frames.dcm', np.stack([px, px[::-1]]))
     with pytest.raises(PictureError, match='has 2 frames'): read_pixels(frames)
     for frame, shown in ((1, px), (2, px[::-1])):
         np.testing.assert_array_equal(read_radiograph(frames, frame=frame).pixels, shown)
@@ -111,7 +112,7 @@ def test_dicom_asks_for_a_frame(tmp_path):
 def test_a_second_picture_that_is_not_counted(tmp_path, syntax):
     """Whose age would it be? Refused; one picture in several parts is read."""
     px = blob()
-    ds = pydicom.dcmread(write_dicom(tmp_path/'two.dcm', np.stack([px, px[::-1]]), frames=2))
+    ds = pydicom.dcmread(write_dicom(tmp_path/'two.dcm', np.stack([px, px[::-1]])))
     ds.compress(getattr(pydicom.uid, syntax))
     streams = list(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=2))
     ds.NumberOfFrames = None
@@ -129,7 +130,7 @@ def test_dicom_rescales(tmp_path):
     np.testing.assert_array_equal(read_pixels(scaled), 2 * px)
     fraction = read_pixels(write_dicom(tmp_path/'fraction.dcm', px, RescaleSlope=0.37, RescaleIntercept=0))
     assert fraction.dtype == np.uint16 and np.corrcoef(fraction.ravel(), px.ravel())[0, 1] > 0.9999
-    signed = write_dicom(tmp_path/'signed.dcm', -px.astype(np.int16) - 1, 'MONOCHROME1', signed=True)
+    signed = write_dicom(tmp_path/'signed.dcm', -px.astype(np.int16) - 1, PhotometricInterpretation='MONOCHROME1')
     np.testing.assert_array_equal(read_pixels(signed), px)
 
 
@@ -215,9 +216,12 @@ def test_unsquash_restores_the_aspect_and_loses_no_pixel(width, height, side):
     assert unsquash(back, w, h) is back
 
 
-def test_unsquash_leaves_unknown_sizes_alone(tmp_path):
-    for size in ((None, None), (float('nan'), 100.0), (0, 0)): assert unsquash(blob(), *size).shape == (80, 60)
+def test_an_original_size_counts_where_both_sides_are_known(tmp_path):
     cv2.imwrite(str(tmp_path/'a.png'), blob(64, 64))
+    nan = float('nan')
+    for size in ((None, None), (nan, nan), (nan, 100.0), (100.0, nan), (100.0, None), (None, 100.0), (0, 0)):
+        found = read_radiograph(tmp_path/'a.png', *size)
+        assert found.pixels.shape == (64, 64) and found.square, size
     assert read_radiograph(tmp_path/'a.png', 1000, 2000).pixels.shape == (128, 64)
 
 
@@ -557,7 +561,8 @@ def test_padding_within_a_frame(tmp_path, photometric, value):
     shown = px if photometric == 'MONOCHROME2' else 255 - px
     shown = np.where(around, value, shown).astype(np.uint8)
     shown[80:84, 60:64] = value
-    read = read_pixels(write_dicom(tmp_path/'a.dcm', shown, photometric, PixelPaddingValue=value))
+    tags = dict(PhotometricInterpretation=photometric, PixelPaddingValue=value)
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', shown, **tags))
     assert read[around].max() == read[~around].min() and read[80:84, 60:64].min() == 255
 
 
@@ -602,7 +607,7 @@ def test_padding_without_its_sign(tmp_path, value):
     """Below zero, and written as the number above it that has the same bits."""
     px = (blob(dtype=np.uint16) >> 5).astype(np.int16) - 900
     px[:9] = -2000
-    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px, signed=True))
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px))
     ds.add_new('PixelPaddingValue', 'US' if value > 0 else 'SS', value)
     ds.save_as(tmp_path/'a.dcm')
     read = read_pixels(tmp_path/'a.dcm')
@@ -615,8 +620,9 @@ def test_two_pixels_that_share_their_colour(tmp_path):
     px = blob(80, 60)
     shared = np.full((80, 30, 4), 128, np.uint8)
     shared[..., 0], shared[..., 1] = px[:, ::2], px[:, 1::2]
-    tags = dict(SamplesPerPixel=3, PlanarConfiguration=0, PixelData=shared.tobytes())
-    assert np.abs(read_pixels(write_dicom(tmp_path/'a.dcm', px, 'YBR_FULL_422', **tags)).astype(int) - px).max() < 2
+    tags = dict(PhotometricInterpretation='YBR_FULL_422', PixelData=shared.tobytes())
+    three = np.repeat(px[..., None], 3, 2)
+    assert np.abs(read_pixels(write_dicom(tmp_path/'a.dcm', three, **tags)).astype(int) - px).max() < 2
 
 
 def test_padding_of_a_negative(tmp_path):
@@ -634,8 +640,7 @@ def test_padding_of_a_negative(tmp_path):
 def test_grey_in_three_planes(tmp_path, photometric, syntax):
     """Grey as red, green and blue is that grey, also where the header calls the planes something else."""
     path, px = tmp_path/'a.dcm', blob()
-    three = dict(SamplesPerPixel=3, PlanarConfiguration=0, PixelData=np.repeat(px[..., None], 3, 2).tobytes())
-    ds = pydicom.dcmread(write_dicom(path, px, 'RGB', **three))
+    ds = pydicom.dcmread(write_dicom(path, np.repeat(px[..., None], 3, 2), PhotometricInterpretation='RGB'))
     if syntax != 'ExplicitVRLittleEndian': ds.compress(getattr(pydicom.uid, syntax))
     ds.PhotometricInterpretation = photometric
     ds.save_as(path)
@@ -654,9 +659,8 @@ def test_colours(tmp_path):
         assert not read_radiograph(tmp_path/'a').note
         (tmp_path/'a').write_bytes(picture(false, form))
         with pytest.raises(PictureError, match='false colours'): read_pixels(tmp_path/'a')
-    three = dict(SamplesPerPixel=3, PlanarConfiguration=0, PixelData=false.tobytes())
     with pytest.raises(PictureError, match='false colours'):
-        read_pixels(write_dicom(tmp_path/'a.dcm', px[..., 0], 'RGB', **three))
+        read_pixels(write_dicom(tmp_path/'a.dcm', false, PhotometricInterpretation='RGB'))
 
 
 @pytest.mark.parametrize('dtype, tags, words', [
@@ -675,10 +679,10 @@ def test_numbers_that_wrap_round(tmp_path, dtype, tags, words):
 def test_signed_numbers_that_are(tmp_path):
     """Negative numbers, and a padding of one that is far below all of them."""
     px = (blob(dtype=np.uint16) >> 4).astype(np.int16) - 1000
-    read = read_pixels(write_dicom(tmp_path/'a.dcm', px, signed=True))
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px))
     np.testing.assert_array_equal(read, px.astype(int) - px.min())
     px[:, :9] = -32768
-    read = read_pixels(write_dicom(tmp_path/'a.dcm', px, signed=True, PixelPaddingValue=-32768))
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px, PixelPaddingValue=-32768))
     np.testing.assert_array_equal(read[:, 9:], px[:, 9:].astype(int) - px[:, 9:].min())
 
 
@@ -807,7 +811,7 @@ def test_signed_numbers_with_a_border(tmp_path):
 
 def test_floating_negatives(tmp_path):
     px = blob().astype(np.float32) / 255
-    write_dicom(tmp_path/'a.dcm', blob(), 'MONOCHROME1')
+    write_dicom(tmp_path/'a.dcm', blob(), PhotometricInterpretation='MONOCHROME1')
     ds = pydicom.dcmread(tmp_path/'a.dcm')
     del ds.PixelData, ds.BitsStored, ds.HighBit, ds.PixelRepresentation
     ds.BitsAllocated, ds.FloatPixelData = 32, (1 - px).tobytes()

@@ -40,6 +40,7 @@ from boneage.child import Refusal
 from boneage.contrast import count_levels, has_white_marks, used_levels
 from boneage.damage import above_wrist, ask_rows, seam
 from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, same_size
+from boneage.drawn.cohort import as_dicom
 from boneage.hand import Registered
 from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
 from boneage.learn.grid import fold_of
@@ -260,18 +261,8 @@ def stored(pixels: np.ndarray, chance: np.random.Generator) -> Iterator[tuple[st
     yield 'words in an unused bit, not declared', True, twelve | words.astype(np.uint16) << 15, dict(BitsStored=12)
 
 
-def data_set(numbers: np.ndarray, said: dict) -> pydicom.Dataset:
-    room, ds = 8 * numbers.itemsize, pydicom.Dataset()
-    ds.file_meta = pydicom.dataset.FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    ds.update(dict(Rows=numbers.shape[0], Columns=numbers.shape[1], SamplesPerPixel=1, BitsAllocated=room,
-                   BitsStored=room, HighBit=room - 1, PhotometricInterpretation='MONOCHROME2', PixelRepresentation=0,
-                   SOPClassUID='1.2', SOPInstanceUID='1.2.3', PixelData=numbers.tobytes()) | said)
-    return ds
-
-
 def has_wrong_bits(numbers: np.ndarray, said: dict) -> bool:
-    ds = data_set(numbers, said)
+    ds = as_dicom(numbers, **said)
     try: _check_bits(ds, 0)
     except PictureError: return True
     return False
@@ -296,7 +287,7 @@ def thin(assessor: Assessor, data: Path) -> pd.DataFrame:
             for rate in RATES:
                 Image.fromarray(film.pixels).save(code := BytesIO(), 'JPEG2000', irreversible=True, no_jp2=True,
                                                   quality_layers=[rate])
-                ds = data_set(film.pixels, dict(PixelData=pydicom.encaps.encapsulate([code.getvalue()])))
+                ds = as_dicom(film.pixels, PixelData=pydicom.encaps.encapsulate([code.getvalue()]))
                 ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000
                 ds.save_as(file := f'{folder}/film.dcm', enforce_file_format=True)
                 found = assessor.assess(file, film.sex)

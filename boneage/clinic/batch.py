@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
            'Job', 'parse_age', 'parse_date', 'age_on', 'things_of', 'find_columns', 'sex_unread', 'strange_columns',
            'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of',
-           'as_row', 'write_rows', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on',
-           'only_run', 'in_order', 'assess_batch']
+           'as_row', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on', 'only_run',
+           'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import csv, glob, math, os, warnings
@@ -281,15 +281,16 @@ def as_row(
     return row
 
 # %% ../../nbs/clinic/01_batch.ipynb #02f70472
-def write_rows(
-    rows: Iterable[dict], # as of `as_row`
-    table: str | Path, # CSV to write
-) -> None:
-    "Write some rows at once."
-    with Path(table).open('w', newline='', encoding='utf-8', errors='surrogateescape') as file:
+@contextmanager
+def writer_of(
+    table: Path, # CSV
+    mode: str = 'w', # of `open`; a: go on with it
+) -> Iterator[csv.DictWriter]:
+    "What writes rows as of `as_row`, each of them at once; a table that is empty begins with its columns."
+    with table.open(mode, buffering=1, newline='', encoding='utf-8', errors='surrogateescape') as file:
         writer = csv.DictWriter(file, columns())
-        writer.writeheader()
-        writer.writerows(rows)
+        if not file.tell(): writer.writeheader()
+        yield writer
 
 # %% ../../nbs/clinic/01_batch.ipynb #900569c7
 def read_row(
@@ -373,7 +374,7 @@ def go_on(
     rows, size = done_before(table)
     check_rows(table, left := unchanged(rows, jobs), jobs, model, level)
     if len(left) < len(rows):
-        with whole(table) as part: write_rows(left.values(), part)
+        with whole(table) as part, writer_of(part) as writer: writer.writerows(left.values())
     elif table.exists(): os.truncate(table, size)
     return {full(file) for file in left}
 
@@ -383,12 +384,10 @@ def only_run(
     table: Path,
 ) -> Iterator[None]:
     "Hold the lock of a table; raises `BatchError` at once where another run holds it."
-    lock = FileLock(f'{table}.lock', timeout=0)
-    try: lock.acquire()
+    try:
+        with FileLock(f'{table}.lock', timeout=0): yield
     except Timeout:
         raise BatchError(f'{table}: another run is writing it; wait for it or name another table') from None
-    try: yield
-    finally: lock.release()
 
 # %% ../../nbs/clinic/01_batch.ipynb #b7afd95c
 def in_order(
@@ -420,11 +419,9 @@ def assess_batch(
     with only_run(table):
         done = go_on(table, jobs, assessor.model, level)
         todo = [job for job in jobs if full(job.file) not in done]
-        with table.open('a', newline='', encoding='utf-8', errors='surrogateescape') as file:
-            writer = csv.DictWriter(file, columns())
-            if not file.tell(): writer.writeheader()
+        with writer_of(table, 'a') as writer:
             for n, row in enumerate(in_order(work, todo, threads), len(jobs) - len(todo) + 1):
-                writer.writerow(row); file.flush()
+                writer.writerow(row)
                 refused += not row['accepted']
                 if progress: progress(n, len(jobs))
     return refused

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment
 from ..assessment import Assessment, Examined
-from ..child import SEX_NAMES, in_years, read_date
+from ..child import SEX_NAMES, in_years, joined, read_date
 from .report import whole_page
 from ..reference import AGES, DEVIATIONS
 
@@ -98,7 +98,7 @@ def read_course(
     names = [''.join(filter(str.isalnum, _in_header(e, 'PatientName').casefold())) for e in some]
     for n, name in enumerate(names):
         if set(names[:n + 1]) - {'', name} and name:
-            course[n] = replace(course[n], note='; '.join(filter(None, (course[n].note, ANOTHER_NAME))))
+            course[n] = replace(course[n], note=joined(course[n].note, ANOTHER_NAME))
     _check_pace(course)
     return course
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['OPEN', 'ENDED', 'STATES', 'TABLE', 'COLUMNS', 'LONGEST', 'QueueError', 'Job', 'sync', 'make_folder', 'keep',
-           'open_table', 'Queue', 'sweep', 'put', 'next_job', 'begin', 'move', 'pause_after', 'count', 'oldest']
+           'open_table', 'Queue', 'sweep', 'put', 'next_job', 'begin', 'forgive', 'move', 'pause_after', 'count',
+           'oldest', 'ended_badly']
 
 # %% ../../nbs/clinic/08_queue.ipynb #17bc6340
 import os, shutil, sqlite3, time
@@ -183,6 +184,13 @@ def begin(
     "Count a try before it is made: one that ends the program counts too."
     queue.do('UPDATE jobs SET tries = tries + 1 WHERE n = ?', job.n)
 
+def forgive(
+    queue: Queue,
+    job: Job,
+) -> None:
+    "Count its tries from none again: they failed by no fault of its own."
+    queue.do('UPDATE jobs SET tries = 0 WHERE n = ?', job.n)
+
 # %% ../../nbs/clinic/08_queue.ipynb #383c13ec
 def move(
     queue: Queue,
@@ -220,3 +228,11 @@ def oldest(
     "For how long the first of those that are not ended has waited."
     [(since,)] = queue.do('SELECT MIN(received) FROM jobs WHERE state IN (?, ?)', *OPEN)
     return max(time.time() - since, 0) if since else 0
+
+def ended_badly(
+    queue: Queue,
+) -> list[dict]: # n, uid, state, reason; the last first
+    "The last hundred radiographs that were refused or failed."
+    rows = queue.do("SELECT n, uid, state, reason FROM jobs WHERE state IN ('refused', 'failed') "
+                    'ORDER BY n DESC LIMIT 100')
+    return [dict(zip(('n', 'uid', 'state', 'reason'), row)) for row in rows]

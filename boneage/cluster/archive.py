@@ -32,10 +32,10 @@ from ray.exceptions import RayError
 
 # %% ../../nbs/cluster/03_archive.ipynb #99ce2f85
 from ..assessment import Assessment, Assessor
-from ..child import SEXES, Rows, text_rows
+from ..child import SEXES, Rows, in_line, text_rows
 from ..clinic.batch import (
     BatchError, COLUMNS, Job, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
-    unchanged, write_rows)
+    unchanged, writer_of)
 from .workers import LOCAL, ClusterError, workers
 from ..picture import begins_as_dicom, is_picture, whole
 
@@ -50,8 +50,7 @@ def reaching(text: str) -> Iterator[tuple[Any, str]]: # a file system, the path 
     try: yield fsspec.core.url_to_fs(text)
     except BatchError: raise
     except Exception as error: # every store has its own types
-        why = ' '.join(str(error).split())[:160]
-        raise BatchError(f'{text}: cannot be reached ({why}); check the address and what it needs') from error
+        raise BatchError(f'{text}: cannot be reached ({in_line(error)}); check the address and what it needs') from error
 
 # %% ../../nbs/cluster/03_archive.ipynb #af83cc11
 def place(table: str, named: str) -> Path | str:
@@ -163,7 +162,7 @@ def write_part(folder: Path, n: int, rows: list[dict]) -> None:
     file = folder / f'part-{n:06}.csv'
     table = pa.Table.from_pylist([{name: as_text(cell) for name, cell in row.items()} for row in rows], schema())
     with whole(file.with_suffix('.parquet')) as part: pq.write_table(table, part)
-    with whole(file) as part: write_rows(rows, part)
+    with whole(file) as part, writer_of(part) as writer: writer.writerows(rows)
 
 # %% ../../nbs/cluster/03_archive.ipynb #e64f729a
 def bind(
@@ -188,7 +187,7 @@ def keep(
     parquet, names = part.with_suffix('.parquet'), pa.array([*map(as_text, files)], pa.string())
     table = pq.read_table(parquet)
     with whole(parquet) as to: pq.write_table(table.filter(pc.is_in(table['file'], names)), to)
-    with whole(part) as to: write_rows([rows[file] for file in files], to)
+    with whole(part) as to, writer_of(to) as writer: writer.writerows(rows[file] for file in files)
 
 # %% ../../nbs/cluster/03_archive.ipynb #db97b77c
 def done_in(

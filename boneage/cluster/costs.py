@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -24,6 +23,7 @@ from ..learn.age import Cell, input_size
 from ..learn.fit import Stopwatch, precision
 from ..learn.grid import age_dataloaders, age_learner
 from ..learn.scales import Scale
+from ..picture import write_png
 
 # %% ../../nbs/cluster/05_costs.ipynb #5078ecfc
 def reading_seconds(
@@ -34,7 +34,7 @@ def reading_seconds(
     assessor = Assessor(threads=1)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f'{i}.png') for i in range(n)]
-        for file, hand in zip(files, draw_cohort(n, 6, side=side)): cv2.imwrite(str(file), hand.picture)
+        for file, hand in zip(files, draw_cohort(n, 6, side=side)): write_png(file, hand.picture)
         assessor.assess(files[0], 'F')
         begun = time.perf_counter()
         for file in files: assessor.assess(file, 'F')

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ..child import in_line
 from ..picture import whole
 
 # %% ../../nbs/cluster/01_workers.ipynb #8f1a7754
@@ -45,14 +46,13 @@ def join(
     more |= dict(log_to_driver=False, logging_level=logging.ERROR)
     if address == LOCAL: more['include_dashboard'] = False
     if address not in (LOCAL, 'auto'): check_answers(address)
-    for last in (address != LOCAL, True):
+    for left in (1, 0) if address == LOCAL else (0,): # tries
         try: ray.init(address, **more); return
         except Exception as error: # Ray raises many types
             ray.shutdown()
-            if not last: continue
-            why = ' '.join(str(error).split())[:120]
-            raise ClusterError(f'Ray at {address} cannot be joined ({why}); begin a cluster with ray start --head, or '
-                               'try again on a machine that is less busy') from error
+            if left: continue
+            raise ClusterError(f'Ray at {address} cannot be joined ({in_line(error)}); begin a cluster with '
+                               'ray start --head, or try again on a machine that is less busy') from error
 
 # %% ../../nbs/cluster/01_workers.ipynb #8bc42372
 def version_here() -> str:

@@ -6,21 +6,24 @@
 __all__ = ['LYING', 'MIRRORED', 'MOST_TURN', 'BEND_SD', 'ZOOM', 'HAND_FILLS', 'FAT_SD', 'CUFF', 'MARGIN', 'INVERTED',
            'FIRST_MONTH', 'LAST_MONTH', 'Phantom', 'Pose', 'plain_pose', 'picture_size', 'random_pose', 'Shadow',
            'cast', 'clean_film', 'random_film', 'draw_phantom', 'draw_child', 'draw_cohort', 'write_hand', 'write_csv',
-           'write_cohort']
+           'write_cohort', 'as_dicom']
 
 # %% ../../nbs/drawn/04_cohort.ipynb #ad4d7ccb
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-import cv2
+from typing import TYPE_CHECKING
 import numpy as np
+
+if TYPE_CHECKING: import pydicom
 
 # %% ../../nbs/drawn/04_cohort.ipynb #f2e7d001
 from .anatomy import (MIDDLE, PALM, THUMB, Digit, draw_growth, hand_bones, hand_length, lay_rays,
                                    plumpness, resting_digits, soft_tissue, spread_digits)
 from .film import Exposure, expose, finish, hand_density, invert, pose_matrix
 from .ossification import maturity
+from ..picture import whole, write_png
 from ..points import POINT_NAMES
 from ..warp import move_points
 
@@ -191,7 +194,7 @@ def write_hand(
     hand = draw_phantom(boneage, male, np.random.default_rng(seed), side, pose=False)
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(cv2.imencode('.png', hand.picture)[1].tobytes())
+    write_png(file, hand.picture)
     return file
 
 # %% ../../nbs/drawn/04_cohort.ipynb #b610ef6f
@@ -201,7 +204,8 @@ def write_csv(
     rows: Iterable[Sequence],
 ) -> None:
     "Write a table, its columns' names first."
-    with open(path, 'w', newline='', encoding='utf-8') as f: csv.writer(f, lineterminator='\n').writerows([head, *rows])
+    with whole(path) as part, part.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file, lineterminator='\n').writerows([head, *rows])
 
 # %% ../../nbs/drawn/04_cohort.ipynb #2462598d
 def write_cohort(
@@ -215,10 +219,25 @@ def write_cohort(
     for sub in ('images', 'masks'): (folder / sub).mkdir(parents=True, exist_ok=True)
     for i, p in enumerate(draw_cohort(n, seed, side)):
         id, (h, w) = f'p{i:04d}', p.mask.shape
-        cv2.imwrite(str(folder / 'images' / f'{id}.png'), p.picture)
-        cv2.imwrite(str(folder / 'masks' / f'{id}.png'), p.mask.astype(np.uint8) * 255)
+        write_png(folder / 'images' / f'{id}.png', p.picture)
+        write_png(folder / 'masks' / f'{id}.png', p.mask.astype(np.uint8) * 255)
         labels.append((id, int(p.boneage), p.male))
         points.append((id, 1, *(f'{v:.5f}' for v in (p.points / (w, h)).ravel())))
     write_csv(folder / 'labels.csv', ('id', 'boneage', 'male'), labels)
     write_csv(folder / 'keypoints.csv', ('id', 'manual', *(f'{p}_{a}' for p in POINT_NAMES for a in 'xy')), points)
     return folder
+
+# %% ../../nbs/drawn/04_cohort.ipynb #a31e14a7
+def as_dicom(
+    picture: np.ndarray,  # uint8, uint16, int8 or int16; (height, width), several of them, or (height, width, 3)
+    **tags,  # attributes by keyword; None: left out
+) -> 'pydicom.Dataset':
+    "A picture as a digital radiograph that is not compressed."
+    import pydicom
+    ds, kind = pydicom.Dataset(), tags.get('PhotometricInterpretation') or 'MONOCHROME2'
+    ds.SOPClassUID, ds.SOPInstanceUID = pydicom.uid.DigitalXRayImageStorageForPresentation, '1.2.3'
+    ds.set_pixel_data(picture, kind, 8 * picture.itemsize, generate_instance_uid=False)
+    for key, value in tags.items():
+        setattr(ds, key, value)
+        if value is None: delattr(ds, key)
+    return ds

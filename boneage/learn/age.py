@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 # %% ../../nbs/learning/07_age.ipynb #c1d5e9f6
-from ..child import OLDEST, SEXES
+from ..child import OLDEST, SEXES, in_line
 from ..ensemble import SEX_INPUT, to_months
 from ..regions import REGIONS, window_of
 from .scales import LAPTOP, SCALES, Scale
@@ -261,8 +261,7 @@ def start_from(
     kept = {k: own[k] for k in (f'{LAST}.weight', f'{LAST}.bias') if own[k].shape != weights[k].shape}
     try: net.load_state_dict(weights | kept)
     except RuntimeError as error:
-        why = ' '.join(str(error).split())[:160]
-        raise ValueError(f'the network to start from does not fit ({why})') from error
+        raise ValueError(f'the network to start from does not fit ({in_line(error)})') from error
 
 # %% ../../nbs/learning/07_age.ipynb #cb358499
 def absolute_error(

@@ -28,27 +28,13 @@ def amounts(
 # %% ../../nbs/learning/08_augment.ipynb #2a31ef16
 class Gamma(RandTransform):
     "Raise the grey levels of each picture of a batch to a random power."
-    order = 30
-    def __init__(self,
-        low: float = .8, # the smallest power
-        high: float = 1.2, # the largest
-    ):
-        super().__init__(p=1.)
-        self.low, self.high = low, high
-
+    order, low, high = 30, .8, 1.2 # the smallest power, the largest
     def encodes(self, x: TensorImage) -> TensorImage: return x ** amounts(x, self.low, self.high)
 
 # %% ../../nbs/learning/08_augment.ipynb #a370aeae
 class Sharpness(RandTransform):
     "Blur or sharpen each picture of a batch by a random amount, as other scanners and other resampling would."
-    order = 30
-    def __init__(self,
-        most: float = .8, # 1 takes all fine detail away or doubles it
-        p: float = .7, # share of batches that are changed
-    ):
-        super().__init__(p=p)
-        self.most = most
-
+    order, most = 30, .8 # 1 would take all fine detail away or double it
     def encodes(self, x: TensorImage) -> TensorImage:
         around = F.pad(x, (1, 1, 1, 1), mode='replicate')
         rows = around[..., :-2, :] + around[..., 1:-1, :] + around[..., 2:, :]
@@ -58,15 +44,7 @@ class Sharpness(RandTransform):
 # %% ../../nbs/learning/08_augment.ipynb #c3a75754
 class Stretch(RandTransform):
     "Stretch the grey levels of each picture of a batch by a random amount; what goes beyond the ends is cut off."
-    order = 31
-    def __init__(self,
-        least: float = .7, # the darkest grey that may become white
-        most: float = .1, # the brightest that may become black
-        p: float = .4, # share of batches that are changed
-    ):
-        super().__init__(p=p)
-        self.least, self.most = least, most
-
+    order, least, most = 31, .7, .1 # the darkest grey that may become white, the brightest that may become black
     def encodes(self, x: TensorImage) -> TensorImage:
         white, black = amounts(x, self.least, 1), amounts(x, -self.most, self.most)
         return ((x - black) / (white - black)).clamp(0, 1) * (x > 0) # the background stays black
@@ -74,14 +52,7 @@ class Stretch(RandTransform):
 # %% ../../nbs/learning/08_augment.ipynb #1fbb4830
 class Grain(RandTransform):
     "Add a random amount of noise in blocks of 1 to 3 px to each picture, as film grain and compression leave it."
-    order = 32
-    def __init__(self,
-        most: float = .05, # largest standard deviation
-        p: float = .4, # share of batches that are changed
-    ):
-        super().__init__(p=p)
-        self.most = most
-
+    order, most = 32, .05 # the largest standard deviation
     def encodes(self, x: TensorImage) -> TensorImage:
         (n, _, height, width), side = x.shape, int(torch.randint(1, 4, ()))
         noise = torch.randn(n, 1, height // side + 1, width // side + 1, device=x.device)
@@ -128,4 +99,4 @@ def paper_transforms() -> list:
 
 def strong_transforms() -> list:
     "Exposure, sharpness and grain, as fastai's batch transforms."
-    return setup_aug_tfms([Brightness(.15, p=.5), Contrast(.15, p=.5), Sharpness(), Stretch(), Grain()])
+    return setup_aug_tfms([Brightness(.15, p=.5), Contrast(.15, p=.5), Sharpness(p=.7), Stretch(p=.4), Grain(p=.4)])

@@ -14,7 +14,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from cv2 import imwrite
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -36,7 +35,7 @@ from .keypoints import train_points
 from .masks import train_masks
 from .registered import register_datasets
 from .scales import TINY, Scale
-from ..picture import PictureError
+from ..picture import PictureError, whole, write_png
 
 # %% ../../nbs/learning/14_demo.ipynb #24cbad15
 def draw_demo_cohort(
@@ -49,7 +48,7 @@ def draw_demo_cohort(
     if file.exists() and json.loads(file.read_text()) != settings:
         raise DatasetError(f'{out}: holds a demo with other settings; give another folder or delete it')
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings))
+    with whole(file) as part: part.write_text(json.dumps(settings))
     is_drawn = (cohort / 'keypoints.csv').exists() # which is written last
     return cohort if is_drawn else write_cohort(cohort, n, seed)
 
@@ -229,7 +228,7 @@ def assess_fresh(
     "Draw one more hand, assess its file, and tell the truth beside it."
     rng = np.random.default_rng([seed, 1_000_000])
     hand = draw_phantom(int(rng.integers(24, 205)), bool(rng.random() < .5), rng)
-    imwrite(str(out / 'fresh.png'), hand.picture)
+    write_png(out / 'fresh.png', hand.picture)
     return f'{assessor.assess(out / "fresh.png", "FM"[hand.male])}; drawn at {hand.boneage:g} months'
 
 # %% ../../nbs/learning/14_demo.ipynb #35ecb442

@@ -7,7 +7,7 @@ __all__ = ['FOLDS', 'PAPER_ADAM', 'ADAMW', 'PAPER_RECIPE', 'STRONG_LR', 'MOVE_OR
            'FINE_TUNE', 'RECIPES', 'paper_grid', 'fold_of', 'cell_rows', 'Recipe', 'read_windows', 'age_loader',
            'age_dataloaders', 'networks_in', 'nearest_network', 'begin', 'mae_months', 'age_learner', 'predict_rows',
            'prediction_table', 'cell_card', 'write_network', 'train_cell', 'count_parts', 'asked_of', 'begin_same',
-           'run_cell', 'registered_hands', 'run_cells', 'first_alone', 'train_age', 'about_run', 'collect']
+           'run_cell', 'registered_hands', 'run_cells', 'in_turn', 'train_age', 'about_run', 'collect']
 
 # %% ../../nbs/learning/09_grid.ipynb #3d7da34d
 import hashlib
@@ -369,7 +369,7 @@ def run_cells(
     return {cell: run_cell(cell, canvas, table, out, start=start, progress=progress, **how)
             for cell, start in starts.items()}
 
-def first_alone() -> AbstractContextManager:
+def in_turn() -> AbstractContextManager:
     "Of several processes that train one network, the first goes through alone, the others after it."
     if num_distrib() < 2: return nullcontext()
     from boneage.learn.processes import first_alone
@@ -395,7 +395,7 @@ def train_age(
         return networks[nearest_network(cell, networks)] if start else backbone or packaged_weights(cell.trunk)
     starts = {cell: begins(cell) for cell in cells}
     if rank_distrib(): progress = lambda event: None
-    with first_alone(): canvas, table = registered_hands(folders, out, scale, progress)
+    with in_turn(): canvas, table = registered_hands(folders, out, scale, progress)
     return run(starts, canvas, table, Path(out, 'age'), progress, leave_out=leave_out, recipe=recipe, also=also)
 
 # %% ../../nbs/learning/09_grid.ipynb #630f4d02

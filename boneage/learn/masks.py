@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 # %% ../../nbs/learning/04_masks.ipynb #40a17406
 from ..drawn.film import add_marker
-from .data import DatasetError, Progress, held_out, held_out_points, lot
-from .data import map_pictures, radiographs, read_points
+from .data import (
+    DatasetError, Progress, held_out, held_out_points, lot, map_pictures, radiographs, read_points)
 from .export import read_state, to_onnx
 from .fit import fit, make_card
 from .scales import LAPTOP, Scale

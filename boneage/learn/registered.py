@@ -19,8 +19,7 @@ import pandas as pd
 # %% ../../nbs/learning/06_registered.ipynb #44ae75b4
 from ..hand import Registered, Registrar
 from .data import DatasetError, Event, Progress, map_pictures, radiographs
-from ..picture import whole
-from ..picture import PictureError
+from ..picture import PictureError, whole
 
 # %% ../../nbs/learning/06_registered.ipynb #df54c840
 @dataclass(frozen=True)

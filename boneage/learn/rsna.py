@@ -223,10 +223,9 @@ def part_labels(
 # %% ../../nbs/learning/15_rsna.ipynb #7a7454bf
 def listed(
     items: list[str],
-    most: int = 3,
 ) -> str:
-    "How many there are, and the first of them."
-    return f'{len(items):,} ({", ".join(items[:most])}{", ..." if len(items) > most else ""})'
+    "How many there are, and the first three of them."
+    return f'{len(items):,} ({", ".join(items[:3])}{", ..." if len(items) > 3 else ""})'
 
 # %% ../../nbs/learning/15_rsna.ipynb #18dd7c17
 def find_pictures(
