@@ -7,12 +7,12 @@ __all__ = ['app', 'EXTRAS', 'SHIPPED', 'PACKED', 'Files', 'Weights', 'Age', 'Lev
            'Anyway', 'Dicom', 'Refusals', 'Threads', 'Ray', 'REPORTS', 'ENDINGS', 'training', 'Run', 'DataSet',
            'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'Recipe', 'Only', 'Trunk', 'Backbone', 'Start',
            'Epochs', 'Also', 'Cpus', 'Gpus', 'one_line', 'say', 'complain', 'progress_bar', 'show_version', 'common',
-           'missing', 'in_plain_words', 'explain', 'fill_in', 'main', 'check_sex', 'number', 'check_age',
-           'check_height', 'check_level', 'load_assessor', 'check_names', 'files_of', 'check_kept', 'tell',
-           'write_page', 'write_dicom', 'assess_each', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess',
-           'read_ids', 'show_scores', 'doubt', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'follow',
-           'on_ray', 'train_masks', 'train_points', 'scale_of', 'weights_of', 'choose_cells', 'train_age', 'pack',
-           'export', 'check_port', 'serve', 'node', 'demo', 'draw']
+           'missing', 'in_plain_words', 'explain', 'fill_in', 'main', 'asked', 'check_level', 'load_assessor',
+           'check_names', 'files_of', 'check_kept', 'tell', 'write_page', 'write_dicom', 'assess_each', 'assess',
+           'batch', 'follow_child', 'write_stages', 'preprocess', 'read_ids', 'show_scores', 'doubt', 'evaluate',
+           'calibrate', 'check_data', 'rsna', 'withheld_ids', 'follow', 'on_ray', 'train_masks', 'train_points',
+           'scale_of', 'weights_of', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'node',
+           'demo', 'draw']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -23,6 +23,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 import typer
+from .child import parse_age, parse_height, parse_sex
 
 # %% ../nbs/clinic/05_command_line.ipynb #7175d38a
 app = typer.Typer(help='Bone age from hand radiographs, for research and education only: no medical device.',
@@ -118,7 +119,7 @@ def fill_in(
     "The arguments, `--start` without a folder naming the shipped weights, `--ray` without an address this machine."
     def filled(arg, after):
         if arg == '--start' and (not after or after.startswith('-')): return f'--start={SHIPPED}'
-        if arg == '--ray' and not re.fullmatch(r'auto|local|(?!\w://)[\w.\-\[\]:]+:\d+', after): return '--ray=local'
+        if arg == '--ray' and not re.fullmatch(r'auto|local|[\w.\-\[\]:]+:\d+', after): return '--ray=local'
         return arg
     return [filled(arg, after) for arg, after in zip(args, [*args[1:], ''])]
 
@@ -141,44 +142,29 @@ def main(
     return status
 
 # %% ../nbs/clinic/05_command_line.ipynb #a68bf762
-def check_sex(text: str) -> str: # F, M or empty
-    "The sex as asked for, or a usage error; empty where it was not."
-    if text.upper() in ('', 'F', 'M'): return text.upper()
-    raise typer.BadParameter(f'{text!r} is not a sex; give --sex F or --sex M')
-
-# %% ../nbs/clinic/05_command_line.ipynb #ad94f32e
-def number(text: str) -> float:
-    "A number as asked for, or a usage error."
-    from boneage.child import parse_number
-    try: return parse_number(text)
-    except ValueError: raise typer.BadParameter(f'{text!r} is not a number; give one') from None
-
-# %% ../nbs/clinic/05_command_line.ipynb #63e04a4d
-def check_age(months: float | None) -> float | None:
-    "An age as asked for, or a usage error."
-    if months is None or 0 <= months < float('inf'): return months
-    raise typer.BadParameter(f'{months:g} is not an age; give months')
-
-def check_height(cm: float | None) -> float | None:
-    "A height as asked for, or a usage error."
-    from boneage.reference import HEIGHTS
-    if cm is None or HEIGHTS[0] <= cm <= HEIGHTS[1]: return cm
-    raise typer.BadParameter(f'{cm:g} is not the height of a child; give centimetres')
+def asked(
+    parse: Callable[[str], Any],
+) -> Callable[[str], Any]:
+    "The reader of an option: what `parse` finds wrong is a usage error."
+    def read(text):
+        try: return parse(text)
+        except ValueError as error: raise typer.BadParameter(str(error)) from None
+    return read
 
 # %% ../nbs/clinic/05_command_line.ipynb #b8500679
 Files = Annotated[list[Path], typer.Argument(metavar='FILE...',
                                              help='Hand radiographs: PNG, JPEG, TIFF, BMP or DICOM.')]
 Weights = Annotated[Path | None, typer.Option(metavar='DIR', help='Folder of weights, in place of the shipped ones.')]
-Age = Annotated[float | None, typer.Option(metavar='MONTHS', parser=number, callback=check_age,
+Age = Annotated[float | None, typer.Option(metavar='MONTHS', parser=asked(parse_age),
                                            help='Age of the patients, to compare with.')]
 Level = Annotated[float, typer.Option(metavar='SHARE', help='Share of radiographs that intervals like this hold.')]
 Report = Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False,
                                              help='HTML page to write, which names no child.')]
-Height = Annotated[float | None, typer.Option(metavar='CM', parser=number, callback=check_height,
+Height = Annotated[float | None, typer.Option(metavar='CM', parser=asked(parse_height),
                                               help="The child's height, for the adult height to expect.")]
 Json = Annotated[bool, typer.Option('--json', help='Print JSON for programs.')]
-Sex = Annotated[str, typer.Option(metavar='M|F', callback=check_sex, show_default=False,
-                                  help='Sex of the patients, where neither DICOM nor a table says it.')]
+Sex = Annotated[str | None, typer.Option(metavar='M|F', parser=asked(parse_sex),
+                                         help='Sex of the patients, where neither DICOM nor a table says it.')]
 Frame = Annotated[int | None, typer.Option(metavar='N', min=1, help='Of several frames (DICOM) or pages (TIFF).')]
 Anyway = Annotated[bool, typer.Option('--anyway', help='Read what is no radiograph; believe --sex.')]
 Dicom = Annotated[Path | None, typer.Option(metavar='DIR', file_okay=False,
@@ -195,8 +181,8 @@ def check_level(
 ) -> None:
     "Raise a usage error for a level that the calibration cannot promise at every age."
     from boneage.interval import BANDS
-    for months in (0, *BANDS):
-        try: calibration and calibration(months, level)
+    for months in (0, *BANDS) if calibration else ():
+        try: calibration(months, level)
         except ValueError as error: raise typer.BadParameter(str(error)) from error
 
 # %% ../nbs/clinic/05_command_line.ipynb #c828f688
@@ -288,7 +274,7 @@ def write_dicom(
 def assess_each(
     assessor, # `boneage.assessment.Assessor`
     files: list[Path],
-    sex: str, # F, M or empty
+    sex: str | None, # F or M, where it was given
     how: dict, # what else `Assessor.examine` is told
     as_json: bool,
     report: Path | None, # page to write
@@ -299,7 +285,7 @@ def assess_each(
     if report: from boneage.clinic.report import make_case
     cases, told, failed = [], 0, 0
     for file in files:
-        examined = assessor.examine(file, sex or None, **how)
+        examined = assessor.examine(file, sex, **how)
         found = examined.found
         tell(found, as_json)
         read, done = found.accepted or bool(found.months_by_sex), found.accepted
@@ -313,7 +299,7 @@ def assess_each(
 @app.command(epilog='Example: boneage assess left_hand.png --sex F')
 def assess(
     files: Files,
-    sex: Sex = '',
+    sex: Sex = None,
     age_months: Age = None,
     level: Level = .9,
     as_json: Json = False,
@@ -340,7 +326,7 @@ def batch(
     inputs: Annotated[list[str], typer.Argument(metavar='INPUT...',
                                                 help='Files, folders, patterns, or a CSV: file, sex, age in months.')],
     out: Annotated[Path, typer.Option(metavar='FILE', dir_okay=False, help='CSV to write, or to go on with.')],
-    sex: Sex = '',
+    sex: Sex = None,
     age_months: Age = None,
     level: Level = .9,
     threads: Threads = None,
@@ -351,7 +337,7 @@ def batch(
     from boneage import TERMS
     from boneage.clinic.batch import assess_batch, find_jobs, named_by
     if ray: from boneage.cluster.archive import assess_archive, look
-    jobs = find_jobs(inputs, sex or None, age_months, complain, look if ray else named_by)
+    jobs = find_jobs(inputs, sex, age_months, complain, look if ray else named_by)
     check_kept(out, [Path(file) for file in (*inputs, *(job.file for job in jobs))])
     assessor = load_assessor(weights, level, None if threads == 1 else 1)
     with progress_bar('assessing') as progress:
@@ -367,13 +353,13 @@ def follow_child(
     inputs: Annotated[list[str], typer.Argument(metavar='INPUT...', help='As of batch: radiographs of one child.')],
     out: Annotated[Path | None, typer.Option(metavar='FILE', dir_okay=False, help='CSV to write.')] = None,
     report: Report = None,
-    sex: Sex = '',
+    sex: Sex = None,
     weights: Weights = None,
 ):
     "Put several radiographs of one child in order: pace, differences, healthy children."
     from boneage import TERMS
     from boneage.clinic import batch as batches, follow
-    jobs = batches.find_jobs(inputs, sex or None, None, complain)
+    jobs = batches.find_jobs(inputs, sex, None, complain)
     named = [Path(file) for file in (*inputs, *(job.file for job in jobs))]
     files = [*filter(None, (out, report))]
     for n, written in enumerate(files): check_kept(written, [*named, *files[:n]])
@@ -784,7 +770,7 @@ def demo(
 @app.command(epilog='Examples: boneage draw hand.png --sex F --months 98; boneage draw drawn/ --hands 2000')
 def draw(
     out: Annotated[Path, typer.Argument(metavar='FILE|DIR', help='PNG of one hand; or folder of a data set.')],
-    sex: Annotated[str, typer.Option(metavar='M|F', callback=check_sex, help='Of one hand.')] = '',
+    sex: Annotated[str | None, typer.Option(metavar='M|F', parser=asked(parse_sex), help='Of one hand.')] = None,
     months: Annotated[int | None, typer.Option(metavar='MONTHS', min=1, max=228, help='Bone age of one hand.')] = None,
     hands: Annotated[int | None, typer.Option(metavar='N', min=1,
                                               help='How many hands, of all ages, for a data set.')] = None,

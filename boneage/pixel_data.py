@@ -93,6 +93,7 @@ def parse_header(data: bytes) -> 'pydicom.Dataset': # of a file's bytes
     import pydicom
     return pydicom.dcmread(BytesIO(_unpack(data, HEADER)[0]), stop_before_pixels=True, force=True)
 
+# %% ../nbs/reading/04_pixel_data.ipynb #339b79cb
 def inflate(data: bytes) -> bytes:
     "A deflated DICOM file as a plain one; raises `PictureError` where it holds more than its pixels."
     if not _packed_from(data): return data

@@ -103,6 +103,7 @@ def _original(width: float | None, height: float | None) -> tuple[float, float] 
     known = width is not None and height is not None and width > 0 and height > 0 # NaN is not
     return (width, height) if known else None # type: ignore[return-value]
 
+# %% ../nbs/reading/06_radiograph.ipynb #326cdb3a
 def read_radiograph(
     path: str | Path,            # PNG, JPEG, TIFF, BMP or DICOM file
     width: float | None = None,  # original width, px, where the file may be squashed

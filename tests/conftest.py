@@ -1,12 +1,14 @@
 """What all tests share: real radiographs where there are any, a copy of the checkout, a browser, repeatable runs."""
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+BONEAGE = Path(sys.executable).with_name('boneage')
 BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 
 # Set before anything imports torch, and inherited by the notebooks that run in processes of their own.

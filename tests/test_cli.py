@@ -15,7 +15,7 @@ import pandas as pd
 import pydicom
 import pytest
 import typer
-from conftest import write_dicom
+from conftest import BONEAGE, write_dicom
 
 from boneage import __version__
 from boneage.assessment import Assessment
@@ -28,7 +28,6 @@ from boneage.learn.scales import TINY
 from boneage.networks import WEIGHTS, WeightsError, open_weights
 from boneage.artefacts import SQUARE
 
-BONEAGE = Path(sys.executable).with_name('boneage')
 TERMS = 'boneage: For research and education only, no medical device.'
 
 
@@ -224,12 +223,12 @@ def test_what_is_read_is_not_written_over(folder, boneage, command):
 USAGE = {  # a command and what the line about it says
     '': 'Missing command', 'asses hand.png': 'No such command', 'assess --sex F': 'FILE',
     'assess hand.png --sex': "'--sex' requires an argument", 'assess hand.png --height-cm 1': '--height-cm',
-    'assess hand.png --sex X': 'give --sex F or --sex M',
+    'assess hand.png --sex X': 'give F or M',
     'assess hand.png --sex F --age-months nan': 'is not an age',
     'assess hand.png --sex F --age-months inf': 'is not an age',
-    'assess hand.png --sex F --age-months 10_5': "'10_5' is not a number",
-    'batch hand.png --age-months ten --out t.csv': "'--age-months': 'ten' is not a number",
-    'assess hand.png --height-cm 14_0': "'14_0' is not a number",
+    'assess hand.png --sex F --age-months 10_5': "'10_5' is not an age",
+    'batch hand.png --age-months ten --out t.csv': "'--age-months': 'ten' is not an age",
+    'assess hand.png --height-cm 14_0': "'14_0' is not the height",
     'assess hand.png --height-cm 231': 'height of a child', 'assess hand.png --height-cm nan': 'height of a child',
     'batch hand.png --age-months -1 --out t.csv': 'is not an age', 'assess hand.png --sex F --jsno': '--jsno',
     'preprocess hand.png': '--out', 'preprocess hand.png --out hand.png': '--out',

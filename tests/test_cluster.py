@@ -3,7 +3,6 @@ import csv
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pacs import free_port
 
 from boneage.cli import main
 from boneage.drawn.cohort import write_cohort
@@ -79,9 +79,7 @@ def read(table):
 
 def test_no_cluster(hands, tmp_path, capsys):
     """One line, at an address where nothing answers."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        nowhere = f'127.0.0.1:{probe.getsockname()[1]}'
+    nowhere = f'127.0.0.1:{free_port()}'
     assert main(training(hands, tmp_path, '--ray', nowhere)) == 1
     said = capsys.readouterr().err
     assert said.startswith(f'boneage: no Ray at {nowhere}') and len(said.splitlines()) == 1, said

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_dicom
+from conftest import ROOT, write_dicom
+from corpus import blob
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
@@ -25,14 +26,6 @@ from boneage.learn.rsna import (
     FIRST, MOST_BYTES, DownloadError, lay_annotations, lay_out, next_commands, pack_annotations, pack_download, zipped)
 from boneage.radiograph import read_pixels
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def blob(height=80, width=60, dtype=np.uint8) -> np.ndarray:
-    """A smooth bright blob that uses every grey level of its type."""
-    y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
-    px = np.exp(-3 * (x**2 + y**2))
-    return ((px - px.min()) / np.ptp(px) * np.iinfo(dtype).max).astype(dtype)
 
 
 # Labels

@@ -4,18 +4,19 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 
+from conftest import BONEAGE
+from pacs import free_port
+
 from boneage.clinic.serve import UPLOADS
 from boneage.drawn.cohort import write_cohort
 from boneage.learn.export import read_state
 
-BONEAGE = Path(sys.executable).with_name('boneage')
 KILLS = int(os.environ.get('BONEAGE_KILLS', 3))  # 50 in a recorded run
 
 
@@ -86,9 +87,7 @@ def test_serve(tmp_path, record_property):
     env = os.environ | {'TMPDIR': str(tmp_path)}
     left = []
     for _ in range(KILLS):
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         process = subprocess.Popen([BONEAGE, 'serve', '--port', str(port), '--no-browser'], env=env,
                                    stderr=subprocess.DEVNULL)
         for _ in range(120):

@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import ssl
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -20,6 +19,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from conftest import BONEAGE, ROOT
 from corpus import kinds
 from pacs import Archive, Orthanc, call, free_port, orthanc_path, radiograph, wait_for
 from pydicom import Dataset, dcmread
@@ -32,8 +32,6 @@ from boneage.clinic.dicom import read_report
 from boneage.clinic.node import LEFT_OUT, MISMATCH, NO_ROOM, SUCCESS, UNREADABLE, ConfigError, read_config, running
 from boneage.clinic.queue import Queue, QueueError, count, put
 
-ROOT = Path(__file__).resolve().parent.parent
-BONEAGE = Path(sys.executable).with_name('boneage')
 NAMES = 'Doe', 'Jane', '4711', '0815', '20110301'
 
 

@@ -1,6 +1,5 @@
 """Every notebook runs, is clean and readable, and is in step with the modules and the README made from it."""
 import filecmp
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -9,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import prose_numbers
 import pytest
 import yaml
+from conftest import ROOT
 from nbdev.test import nbdev_test
 
-ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
 NOTEBOOKS = sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
 each_notebook = pytest.mark.parametrize('notebook', NOTEBOOKS,
@@ -24,9 +24,6 @@ LINK = re.compile(r'\[[^]]+\]\(([^)]+)\)')
 # an absolute path of some machine; the slash of a web address or of a relative path has a letter or a dot before it
 MACHINE_PATH = re.compile(r'(?<![\w.:/-])(/(home|root|tmp|Users|usr|opt|mnt|var|srv|data|work\w*)/|[A-Z]:\\)[^\s\'"]*')
 
-SPEC = importlib.util.spec_from_file_location('prose_numbers', ROOT/'tools/prose_numbers.py')
-prose_numbers = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(prose_numbers)
 
 
 def run(*command, cwd, timeout=540):

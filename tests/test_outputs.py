@@ -1,16 +1,12 @@
 """The outputs of notebooks are those of the shipped weights, and `tools/outputs.py` keeps them so."""
-import importlib.util
 import os
 import subprocess
 import sys
 
 import nbformat
+import outputs
 import pytest
-from conftest import ROOT
 
-SPEC = importlib.util.spec_from_file_location('outputs', ROOT/'tools/outputs.py')
-outputs = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(outputs)
 
 
 def test_outputs_are_of_the_shipped_weights():

@@ -10,11 +10,11 @@ from zipfile import ZipFile
 
 import cv2
 import pytest
+from conftest import ROOT
 from packaging.requirements import Requirement
 
 import boneage
 
-ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT/'boneage/weights'
 LISTS = {'learn': ['learn'], 'clinic': ['clinic'], 'cluster': ['cluster'],
          'dev': ['learn', 'clinic', 'cluster', 'dev']}  # what of settings.ini is in each extra

@@ -13,8 +13,8 @@ import openjpeg
 import pydicom
 import pytest
 import tifffile
-from conftest import write_dicom
-from corpus import dicom, jpeg_in_dicom, picture
+from conftest import ROOT, write_dicom
+from corpus import blob, dicom, jpeg_in_dicom, picture
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -25,14 +25,6 @@ from boneage.artefacts import MOST_STRETCHED, unsquash
 from boneage.picture import MOST_PARTS, PictureError
 from boneage.radiograph import read_pixels, read_radiograph
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def blob(height=80, width=60, dtype=np.uint8) -> np.ndarray:
-    """A smooth bright blob that uses every grey level of its type."""
-    y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
-    px = np.exp(-3 * (x**2 + y**2))
-    return ((px - px.min()) / np.ptp(px) * np.iinfo(dtype).max).astype(dtype)
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])

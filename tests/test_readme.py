@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT/'README.md').read_text(encoding='utf-8')
 LINES = [line for fence in re.findall(r'```sh\n(.*?)```', README, re.S) for line in fence.splitlines() if line.strip()]
 ROWS = [row for row in README.splitlines() if row.startswith('| `boneage ')]

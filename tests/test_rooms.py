@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import cv2
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {'torch', 'torchvision', 'fastai', 'fastcore', 'timm', 'pandas', 'matplotlib', 'seaborn', 'scipy', 'skimage',
          'sklearn', 'onnx', 'ray', 'pyarrow', 'fsspec', 'boneage.cluster',
          'highdicom', 'gradio', 'boneage.drawn', 'boneage.learn'}

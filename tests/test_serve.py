@@ -1,16 +1,14 @@
 """The page in a real browser: a drawn hand dropped on it comes back with an age, a text file with the reason."""
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import httpx
 import pytest
-from conftest import write_dicom
+from conftest import BONEAGE, write_dicom
+from pacs import free_port
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -24,10 +22,8 @@ pytestmark = pytest.mark.xdist_group('serve')  # one server
 @pytest.fixture(scope='module')
 def server():
     """`boneage serve` on a free port: its address."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    command = [Path(sys.executable).with_name('boneage'), 'serve', '--port', str(port), '--no-browser']
+    port = free_port()
+    command = [BONEAGE, 'serve', '--port', str(port), '--no-browser']
     process, address = subprocess.Popen(command, stderr=subprocess.PIPE, text=True), f'http://127.0.0.1:{port}'
     for _ in range(120):
         try: urllib.request.urlopen(address).close(); break

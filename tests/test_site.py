@@ -1,7 +1,6 @@
 """The documentation site: every link leads somewhere, nothing comes from another host, a browser shows every page."""
 import functools
 import http.server
-import importlib.util
 import json
 import os
 import re
@@ -11,10 +10,11 @@ import threading
 from collections import Counter
 from urllib.parse import unquote, urljoin, urlsplit
 
+import docs
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from conftest import ROOT, copy_checkout
+from conftest import copy_checkout
 
 pytestmark = pytest.mark.xdist_group('site')  # built once
 
@@ -203,15 +203,6 @@ def test_every_export_is_documented_with_its_source(places):
             assert line.text in folded.text and not folded.has_attr('open'), f'{page}: the source of {name}'
 
 
-@pytest.fixture(scope='module')
-def docs():
-    """tools/docs.py"""
-    spec = importlib.util.spec_from_file_location('docs', ROOT/'tools/docs.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_terms_lead_to_the_glossary(pages, places):
     """A page links a term once at most, in its prose, to the entry; the lessons link the words that they use."""
     linked = Counter()
@@ -226,7 +217,7 @@ def test_terms_lead_to_the_glossary(pages, places):
     assert linked['bone-age'] > 10
 
 
-def test_first_occurrence_is_linked(docs):
+def test_first_occurrence_is_linked():
     """Whole words and plurals in prose: not in headings, code, formulas, links or tags, nor where a link is."""
     lines = ['## Epiphysis', '`epiphysis` $epiphysis$ <b epiphysis> [an epiphysis](a.ipynb)', '```\nepiphysis\n```',
              'subepiphysis', 'Two Epiphyses and an epiphysis; a [carpal](../tutorials/glossary.ipynb#carpal), carpals.']

@@ -2,7 +2,7 @@
 
     python tools/hostile.py 10000
 
-The files are those of tests/corpus.py: radiographs of the folder that BONEAGE_DATA names where there is one (rsna-768,
+The files are those of corpus.py: radiographs of the folder that BONEAGE_DATA names where there is one (rsna-768,
 none of the withheld), a drawn hand else. Half of them meet accidents to their bytes, a third strange headers, the rest
 are tables. Off: an age more than three months from the unharmed file's, without a note.
 """
@@ -18,14 +18,13 @@ from pathlib import Path
 import cv2
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT/'tests'))
 from corpus import ACCIDENTS, CELLS, EXPLICIT, FIELDS, NAMES, NUMBERS, TEXTS, TYPES, befall, kinds, rewrite
 
 from boneage.assessment import Assessor
 from boneage.clinic.batch import BatchError, find_jobs
 from boneage.drawn.cohort import draw_cohort
 
+ROOT = Path(__file__).resolve().parent.parent
 STRANGE = [None, *NUMBERS, *TEXTS]
 
 

@@ -42,13 +42,13 @@ from boneage.damage import above_wrist, ask_rows, seam
 from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, same_size
 from boneage.drawn.cohort import as_dicom
 from boneage.hand import Registered
-from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
+from boneage.learn.data import radiographs, read_ids
 from boneage.learn.grid import fold_of
 from boneage.mask import is_negative
 from boneage.picture import PictureError
 from boneage.pixel_data import _check_bits
 from boneage.points import beyond_capitate, hand_length
-from boneage.radiograph import read_pixels, read_radiograph
+from boneage.radiograph import read_pixels
 
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
 ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
@@ -71,14 +71,10 @@ class Film:
 
 def films(data: Path, name: str = 'rsna-768', fold: int | None = None, every: int = 1) -> Iterator[Film]:
     "Radiographs of a collection, none of them withheld."
-    found, withheld = find_dataset(data/name), set(pd.read_csv(WITHHELD, dtype=str).id)
-    labels = read_labels(found.labels).set_index('id')
-    files = {picture_id(file.name): file for file in picture_files(found.folder)}
-    ids = [id for id in sorted(files) if id in labels.index and id not in withheld and fold in (None, fold_of(id))]
-    for id in ids[::every]:
-        label = labels.loc[id]
-        pixels = read_radiograph(files[id], label.get('width'), label.get('height')).pixels
-        yield Film(id, pixels, 'M' if label.male else 'F', label.boneage)
+    labels, pixels = radiographs(data/name)
+    labels = labels[~labels.id.isin(read_ids(WITHHELD)) & labels.id.map(lambda id: fold in (None, fold_of(id)))]
+    for label in labels.sort_index()[::every].itertuples():
+        yield Film(label.id, pixels(label.id), 'M' if label.male else 'F', label.boneage)
 
 
 def read(assessor: Assessor, pixels: np.ndarray, sex: str) -> float:

@@ -11,26 +11,22 @@ by more than three months.
 """
 import sys
 import tempfile
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+from limits import Film, films, grey
 
 from boneage.assessment import Assessor
 from boneage.child import Refusal
-from boneage.learn.data import find_dataset, picture_files, picture_id, read_labels
-from boneage.learn.grid import fold_of
 from boneage.artefacts import find_bands, is_squared
-from boneage.radiograph import read_pixels
 from boneage.silhouette import check_looks
 
 RADIOGRAPHS, STRETCHES, SIDE = 60, (1, .64, .7, .8, .88, 1.14, 1.25, 1.43, 1.56, 'square'), 512
-WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
 
 
-def grey(picture): return np.clip(picture, 0, 255).astype(np.uint8)
 def contrast(limit): return lambda p, _: cv2.createCLAHE(limit, (8, 8)).apply(p)
 def sharper(much, blur): return lambda p, _: grey((1. + much) * p - much * cv2.GaussianBlur(p, (0, 0), blur))
 def grain(sd): return lambda p, rng: grey(p + rng.normal(0, sd, p.shape))
@@ -82,24 +78,24 @@ def moved(table: pd.DataFrame, by: str, untouched: object) -> pd.Series:
     return (table.age - table.id.map(table[table[by] == untouched].set_index('id').age)).abs()
 
 
-def stretch_table(assessor: Assessor, hands: list[tuple]) -> pd.DataFrame:
+def stretch_table(assessor: Assessor, hands: list[Film]) -> pd.DataFrame:
     "The rows of stretch.csv."
-    rows = [dict(id=id, stretch=stretch, label=label) | read(assessor, squash(pixels, stretch), sex)
-            for (id, pixels, sex, label), stretch in product(hands, STRETCHES)]
+    rows = [dict(id=film.id, stretch=stretch, label=film.label) | read(assessor, squash(film.pixels, stretch), film.sex)
+            for film, stretch in product(hands, STRETCHES)]
     table = pd.DataFrame(rows).assign(moved=lambda t: moved(t, 'stretch', 1), error=lambda t: (t.age - t.label).abs())
     each = table.groupby('stretch', sort=False)
     return pd.DataFrame(dict(radiographs=each.size(), refused=each.refused.sum(), said=each.said.sum(),
                              moved=each.moved.mean(), moved_p95=each.moved.quantile(.95), error=each.error.mean()))
 
 
-def filter_table(assessor: Assessor, hands: list[tuple]) -> pd.DataFrame:
+def filter_table(assessor: Assessor, hands: list[Film]) -> pd.DataFrame:
     "The rows of filters.csv."
     rng, rows = np.random.default_rng(0), []
     with tempfile.TemporaryDirectory() as folder:
-        for (id, pixels, sex, _), (name, change) in product(hands, FILTERS.items()):
-            cv2.imwrite(file := f'{folder}/{id}.png', change(pixels, rng))
-            found = assessor.assess(file, sex)
-            rows.append({'id': id, 'filter': name, 'age': found.bone_age_months, 'refused': not found.accepted,
+        for film, (name, change) in product(hands, FILTERS.items()):
+            cv2.imwrite(file := f'{folder}/{film.id}.png', change(film.pixels, rng))
+            found = assessor.assess(file, film.sex)
+            rows.append({'id': film.id, 'filter': name, 'age': found.bone_age_months, 'refused': not found.accepted,
                          'note': found.note})
     table = pd.DataFrame(rows).astype(dict(age=float))
     before = table.id.map(table[table['filter'] == 'as it is'].set_index('id').note)
@@ -111,11 +107,7 @@ def filter_table(assessor: Assessor, hands: list[tuple]) -> pd.DataFrame:
 
 
 def main(folder: str, out: str) -> None:
-    found, withheld = find_dataset(folder), set(pd.read_csv(WITHHELD, dtype=str).id)
-    labels = read_labels(found.labels).set_index('id')
-    files = {picture_id(file.name): file for file in picture_files(found.folder)}
-    ids = [id for id in sorted(files) if id in labels.index and id not in withheld and fold_of(id) == 0][:RADIOGRAPHS]
-    hands = [(id, read_pixels(files[id]), 'M' if labels.male[id] else 'F', labels.boneage[id]) for id in ids]
+    hands = list(islice(films(Path(folder).parent, Path(folder).name, fold=0), RADIOGRAPHS))
     assessor = Assessor(threads=1)
     for name, table in (('stretch', stretch_table), ('filters', filter_table)):
         table(assessor, hands).round(2).to_csv(f'{out}/{name}.csv')

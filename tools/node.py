@@ -17,14 +17,13 @@ from datetime import date
 from itertools import cycle, islice
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT/'tests'))
 from pacs import Orthanc, call, free_port, orthanc_path, radiograph, wait_for
 
 from boneage.assessment import Assessor
 from boneage.drawn.cohort import draw_cohort
 from boneage.picture import PictureError
 
+ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = 'trial', 'radiographs', 'reports', 'pictures', 'studies', 'seconds', 'date', 'cores', 'load'
 ONE_BY_ONE, MANY, AWAY, MINUTE = 20, 200, 20, 60
 

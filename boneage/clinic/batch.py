@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
-           'Job', 'parse_age', 'parse_date', 'age_on', 'things_of', 'find_columns', 'sex_unread', 'strange_columns',
-           'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of',
-           'as_row', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on', 'only_run',
+           'Job', 'parse_date', 'age_on', 'things_of', 'find_columns', 'sex_unread', 'strange_columns', 'read_rows',
+           'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of', 'as_row',
+           'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on', 'only_run',
            'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
-import csv, glob, math, os, warnings
+import csv, glob, os, warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
-from ..child import DAYS, SEX_WORDS, UNSAID, Rows, parse_number, read_male, read_sex, spelt, text_rows
+from ..child import DAYS, SEX_WORDS, UNSAID, Rows, parse_age, read_male, read_sex, spelt, text_rows
 from ..picture import picture_files, whole
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
@@ -46,17 +46,6 @@ class Job:
     ) -> 'Job':
         "The job, with what nobody has said of this child yet."
         return replace(self, sex=self.sex or sex, age_months=age_months if self.age_months is None else self.age_months)
-
-# %% ../../nbs/clinic/01_batch.ipynb #1ced90d2
-def parse_age(
-    text: str | None, # months, or nothing
-) -> float | None: # months
-    "An age as people write it; raises `ValueError` for what is none."
-    if not (text := (text or '').strip()): return None
-    try: age = parse_number(text)
-    except ValueError: age = math.nan
-    if 0 <= age < math.inf: return age
-    raise ValueError(f'{text!r} is not an age; give months')
 
 # %% ../../nbs/clinic/01_batch.ipynb #f1e7776a
 def parse_date(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ONE_AT_A_TIME', 'MOST_WAITING', 'RETRY', 'Written', 'MOST_BYTES', 'THIS_MACHINE', 'UPLOADS', 'add_service',
-           'LimitBody', 'parse_height', 'assess_files', 'build_page', 'make_app', 'sweep', 'serve']
+           'LimitBody', 'assess_files', 'build_page', 'make_app', 'sweep', 'serve']
 
 # %% ../../nbs/clinic/04_serve.ipynb #ce9d0b0b
 import os, shutil, tempfile
@@ -23,11 +23,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 # %% ../../nbs/clinic/04_serve.ipynb #65074df9
 from .. import TERMS, __version__
 from ..assessment import Assessment, Assessor, Examined
-from ..child import parse_number
-from .batch import parse_age
+from ..child import HEIGHTS, parse_age, parse_height, parse_number
 from .follow import FollowError, course_part, in_words, patient_of, read_course
 from .report import PART_STYLE, make_case, report_part, whole_page
-from ..reference import HEIGHTS
 
 # %% ../../nbs/clinic/04_serve.ipynb #71f2afd5
 ONE_AT_A_TIME = Lock() # held while a radiograph is looked at
@@ -126,18 +124,6 @@ def _keep(page: str, folder: str | Path) -> str: # path
     return str(report)
 
 # %% ../../nbs/clinic/04_serve.ipynb #be8725ed
-def parse_height(
-    text: str, # cm, or nothing
-    files: int, # that it is given for
-) -> float | None: # cm
-    "The height of a child as people write it; raises `ValueError` for what is none, or belongs to several."
-    if not (text := text.strip()): return None
-    if files > 1: raise ValueError('a height belongs to one radiograph; give that one alone')
-    try: height = parse_number(text)
-    except ValueError: height = 0
-    if HEIGHTS[0] <= height <= HEIGHTS[1]: return height
-    raise ValueError(f'{text!r} is not the height of a child; give centimetres')
-
 def _show(parts: Iterable[str]) -> str: # HTML
     "Some parts of a report as a part of the page."
     return f'<div class="report">{"".join(parts)}</div>'
@@ -169,8 +155,9 @@ def assess_files(
 ) -> tuple[str, str, str | None]: # a line for each file; the report to look at; its path
     "Assess what was dropped on the page."
     if not files: return 'No file yet: drop a hand radiograph on the field.', '', None
-    try: age_months, height_cm = parse_age(age), parse_height(height, len(files))
+    try: age_months, height_cm = parse_age(age), parse_height(height)
     except ValueError as error: return str(error), '', None
+    if height_cm and len(files) > 1: return 'a height belongs to one radiograph; give that one alone', '', None
     examined, cases = [], []
     for n, file in enumerate(files):
         progress(n, len(files))

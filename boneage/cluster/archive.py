@@ -50,7 +50,8 @@ def reaching(text: str) -> Iterator[tuple[Any, str]]: # a file system, the path 
     try: yield fsspec.core.url_to_fs(text)
     except BatchError: raise
     except Exception as error: # every store has its own types
-        raise BatchError(f'{text}: cannot be reached ({in_line(error)}); check the address and what it needs') from error
+        why = in_line(error)
+        raise BatchError(f'{text}: cannot be reached ({why}); check the address and what it needs') from error
 
 # %% ../../nbs/cluster/03_archive.ipynb #af83cc11
 def place(table: str, named: str) -> Path | str:

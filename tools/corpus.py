@@ -18,6 +18,13 @@ from pydicom.uid import (
 from boneage.drawn.cohort import as_dicom
 
 
+def blob(height=80, width=60, dtype=np.uint8):
+    """A smooth bright blob that uses every grey level of its type."""
+    y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]
+    px = np.exp(-3 * (x**2 + y**2))
+    return ((px - px.min()) / np.ptp(px) * np.iinfo(dtype).max).astype(dtype)
+
+
 def dicom(px, syntax=ExplicitVRLittleEndian, bits=None, **tags):
     """A radiograph's file as a scanner writes it, of a girl of ten."""
     bits = bits or 8 * px.itemsize
