@@ -145,6 +145,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'boneage.clinic.batch.full': ('clinic/batch.html#full', 'boneage/clinic/batch.py'),
                                       'boneage.clinic.batch.go_on': ('clinic/batch.html#go_on', 'boneage/clinic/batch.py'),
                                       'boneage.clinic.batch.in_order': ('clinic/batch.html#in_order', 'boneage/clinic/batch.py'),
+                                      'boneage.clinic.batch.in_table': ('clinic/batch.html#in_table', 'boneage/clinic/batch.py'),
                                       'boneage.clinic.batch.jobs_of': ('clinic/batch.html#jobs_of', 'boneage/clinic/batch.py'),
                                       'boneage.clinic.batch.named_by': ('clinic/batch.html#named_by', 'boneage/clinic/batch.py'),
                                       'boneage.clinic.batch.of_child': ('clinic/batch.html#of_child', 'boneage/clinic/batch.py'),

@@ -1,6 +1,7 @@
 """Around the reading: the table of a batch, the page of a report, and DICOM files that other programs read."""
 import codecs
 import csv
+import errno
 import io
 import os
 import re
@@ -77,9 +78,9 @@ NAMES = st.text(st.characters(exclude_categories=['Cs', 'Cc']) | st.sampled_from
 @settings(max_examples=60)
 def test_a_table_cut_anywhere_is_gone_on_with(names, data):
     """Whatever the files are called and wherever the run died: the bytes of a run that nobody stopped, one row each."""
-    jobs = [Job(Path('scans') / name, 'F', 100.) for name in names]
-    jobs = list({job.file: job for job in jobs}.values())
     with TemporaryDirectory() as folder:
+        files = dict.fromkeys(Path(folder, 'scans', name) for name in names)
+        jobs = [Job(file, 'F', 100.) for file in files]
         whole, table = Path(folder)/'whole.csv', Path(folder)/'table.csv'
         assess_batch(Reader(), jobs, whole)
         end = len(','.join(columns())) + 2
@@ -87,14 +88,15 @@ def test_a_table_cut_anywhere_is_gone_on_with(names, data):
         reader = Reader()
         assess_batch(reader, jobs, table)
         assert table.read_bytes() == whole.read_bytes()
-        assert files_of(table) == [str(job.file) for job in jobs]
+        assert files_of(table) == [str(file.relative_to(folder)) for file in files]
         assert assess_batch(reader, jobs, table) == 0
         assert len(set(reader.asked)) == len(reader.asked), 'nothing is read twice'
 
 
 def test_a_table_cut_within_a_name_of_two_lines(tmp_path):
     """At every byte of it: the row is done again, and the other one is not."""
-    jobs, table = [Job(Path('a.png'), 'F'), Job(Path('two\nlines\r\nand "three"\n.png'), 'F')], tmp_path/'t.csv'
+    names, table = ('a.png', 'two\nlines\r\nand "three"\n.png'), tmp_path/'t.csv'
+    jobs = [Job(tmp_path/name, 'F') for name in names]
     assess_batch(Reader(), jobs, table)
     whole = table.read_bytes()
     for end in range(whole.index(b'"two'), len(whole)):
@@ -107,12 +109,13 @@ def test_a_table_cut_within_a_name_of_two_lines(tmp_path):
 @pytest.mark.parametrize('threads', [1, 3])
 def test_several_at_once_in_order(tmp_path, threads):
     """As many at once as there are threads and no more; the rows and the counts in the order of the jobs."""
-    jobs, reader, seen = [Job(Path(f'{"x" * (n % 5)}{n}.png'), 'M') for n in range(24)], Reader(.005), []
+    names, reader, seen = [f'{"x" * (n % 5)}{n}.png' for n in range(24)], Reader(.005), []
+    jobs = [Job(tmp_path/name, 'M') for name in names]
     def progress(done, total): seen.append((done, total))
     refused = assess_batch(reader, jobs, tmp_path/'t.csv', progress=progress, threads=threads)
     files = files_of(tmp_path/'t.csv')
-    assert files == [str(job.file) for job in jobs] and seen == [(n, 24) for n in range(1, 25)]
-    assert reader.most == threads and refused == sum(len(file) % 2 for file in files) > 0
+    assert files == names and seen == [(n, 24) for n in range(1, 25)]
+    assert reader.most == threads and refused == sum(len(str(job.file)) % 2 for job in jobs) > 0
 
 
 def test_a_name_that_is_no_text_stops_nothing(tmp_path):
@@ -308,9 +311,9 @@ def test_a_file_that_was_changed_is_read_again(assessor, hand, tmp_path):
         os.utime(file, (0, 0))  # as a program that keeps the times of what it copies
         assess_batch(assessor, jobs := find_jobs([tmp_path/'*.png'], 'F'), table)
         rows = {row['file']: row for row in csv.DictReader(table.open())}
-        assert len(table.read_text().splitlines()) == 3 and set(rows) == {str(job.file) for job in jobs}
+        assert len(table.read_text().splitlines()) == 3 and set(rows) == {job.file.name for job in jobs}
         found = assessor.assess(file, 'F')
-        now = rows[str(file)]
+        now = rows['a.png']
         assert (now['reason'], now['mirrored']) == (found.reason, '' if found.mirrored is None else str(found.mirrored))
     before = table.read_bytes()
     assert assess_batch(assessor, jobs, table) == 0 and table.read_bytes() == before
@@ -330,6 +333,44 @@ def test_a_file_is_one_however_it_is_named(assessor, hand, tmp_path, monkeypatch
     (tmp_path/'who.csv').write_text('file,sex\na.png,M\n')
     with pytest.raises(BatchError, match='has the sex F'):
         assess_batch(assessor, find_jobs([tmp_path/'who.csv']), table)
+
+
+def test_one_table_of_several_folders(assessor, hand, tmp_path, monkeypatch):
+    """Files of one name, size and time, named from where each run stands: a row each."""
+    for folder, px in (('one', hand.picture), ('two', hand.picture[:, ::-1])):
+        (tmp_path/folder).mkdir()
+        cv2.imwrite(str(tmp_path/folder/'IM1.bmp'), px)
+        os.utime(tmp_path/folder/'IM1.bmp', (0, 0))
+        monkeypatch.chdir(tmp_path/folder)
+        assert assess_batch(assessor, find_jobs(['.'], 'F'), '../all.csv') == 0
+    assert files_of(tmp_path/'all.csv') == ['one/IM1.bmp', 'two/IM1.bmp']
+    monkeypatch.chdir('/')
+    before = (tmp_path/'all.csv').read_bytes()
+    assess_batch(assessor, find_jobs([tmp_path/'one', tmp_path/'two'], 'F'), tmp_path/'all.csv')
+    assert (tmp_path/'all.csv').read_bytes() == before
+
+
+def test_what_the_disk_did_not_give_is_read_again(assessor, hand, tmp_path, monkeypatch):
+    """An error that passes is no property of the picture."""
+    cv2.imwrite(str(tmp_path/'a.png'), hand.picture)
+    jobs, table = find_jobs([tmp_path/'a.png'], 'F'), tmp_path/'t.csv'
+    def broken(_): raise OSError(errno.EIO, os.strerror(errno.EIO))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'read_bytes', broken)
+        assert assess_batch(assessor, jobs, tmp_path/'u.csv') == 1
+    (tmp_path/'u.csv').rename(table)
+    assert 'cannot be read' in table.read_text()
+    assert assess_batch(assessor, jobs, table) == 0 and 'cannot be read' not in table.read_text()
+
+
+def test_a_table_that_excel_has_saved(assessor, hand, tmp_path):
+    """Its TRUE is our True."""
+    cv2.imwrite(str(tmp_path/'a.png'), hand.picture)
+    jobs, table = find_jobs([tmp_path/'a.png'], 'F', 100), tmp_path/'t.csv'
+    assess_batch(assessor, jobs, table)
+    table.write_text(table.read_text().replace('True', 'TRUE'))
+    with pytest.raises(BatchError, match='the age in months 100.*, and this run asks for 130'):
+        assess_batch(assessor, find_jobs([tmp_path/'a.png'], 'F', 130), table)
 
 
 def test_a_table_of_another_run_is_not_gone_on_with(assessor, hand, tmp_path):
@@ -371,16 +412,16 @@ def test_two_runs_on_one_table(tmp_path):
     table, told = tmp_path/'t.csv', []
     def second_run(done, total):
         with pytest.raises(BatchError, match='another run is writing it') as error:
-            assess_batch(Reader(), [Job(Path('b.png'), 'F')], table)
+            assess_batch(Reader(), [Job(tmp_path/'b.png', 'F')], table)
         told.append(str(error.value))
-    assess_batch(Reader(), [Job(Path('a.png'), 'F')], table, progress=second_run)
+    assess_batch(Reader(), [Job(tmp_path/'a.png', 'F')], table, progress=second_run)
     assert told == [f'{table}: another run is writing it; wait for it or name another table']
     hold = f'from boneage.clinic.batch import only_run\nwith only_run({str(table)!r}): print("held"); input()'
     other = subprocess.Popen([sys.executable, '-uc', hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b'held\n'
     second_run(0, 0)
     other.kill(); other.wait()
-    assess_batch(Reader(), [Job(Path('b.png'), 'F')], table)
+    assess_batch(Reader(), [Job(tmp_path/'b.png', 'F')], table)
     assert files_of(table) == ['a.png', 'b.png']
 
 
@@ -393,7 +434,7 @@ def test_a_batch_says_what_one_radiograph_says(assessor, hand, tmp_path):
     expected = io.StringIO()
     writer = csv.DictWriter(expected, columns())
     writer.writeheader()
-    for job in jobs: writer.writerow(read_row(assessor, job, .9))
+    for job in jobs: writer.writerow(read_row(assessor, job, .9) | dict(file=job.file.name))
     assert (tmp_path/'t.csv').read_bytes().decode() == expected.getvalue()
 
 

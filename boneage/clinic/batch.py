@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
            'Job', 'parse_date', 'age_on', 'things_of', 'find_columns', 'sex_unread', 'strange_columns', 'read_rows',
            'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of', 'as_row',
-           'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on', 'only_run',
-           'in_order', 'assess_batch']
+           'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on',
+           'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import csv, glob, os, warnings
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
 from ..child import DAYS, SEX_WORDS, UNSAID, Rows, parse_age, read_male, read_sex, spelt, text_rows
-from ..picture import picture_files, whole
+from ..picture import UNREAD, picture_files, whole
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
 class BatchError(ValueError):
@@ -52,7 +52,7 @@ def parse_date(
     text: str, # YYYY-MM-DD or YYYYMMDD
 ) -> date:
     "A date that means one day everywhere; raises `ValueError` for any other."
-    try: return date.fromisoformat(text)
+    try: return datetime.fromisoformat(text).date() # some programs write a time behind it
     except ValueError: raise ValueError(f'{text!r} is not a date; give it as 2020-12-31') from None
 
 def age_on(
@@ -142,7 +142,8 @@ def read_rows(
     "What `read` gives, or a `BatchError` where that is no table."
     try: rows = read()
     except (OSError, ValueError) as error:
-        raise BatchError(f'{table}: cannot be read ({error}); give a CSV with a column file') from error
+        why = getattr(error, 'strerror', None) or error
+        raise BatchError(f'{table}: cannot be read ({why}); give a CSV with a column file') from error
     if len(rows) > 1: return rows
     raise BatchError(f'{table}: has no column file, or no rows; give a CSV with file, sex and perhaps age_months')
 
@@ -218,9 +219,12 @@ def agree(
     return replace(jobs[0], **said)
 
 # %% ../../nbs/clinic/01_batch.ipynb #4120ac27
-def full(file: Path | str) -> str:
+def full(
+    file: Path | str,
+    folder: Path | str = '', # that its name starts from; empty: where the process stands
+) -> str:
     "The same text however a file is named; an address is one already."
-    return file if isinstance(file, str) and '://' in file else os.path.abspath(file)
+    return file if isinstance(file, str) and '://' in file else os.path.abspath(os.path.join(folder, file))
 
 def find_jobs(
     inputs: Iterable[str | Path], # files, folders, patterns, CSVs
@@ -269,6 +273,10 @@ def as_row(
     for name in INTERVALS: row[f'{name}_low'], row[f'{name}_high'] = row.pop(f'{name}_months') or (None, None)
     return row
 
+def in_table(row: dict, table: Path) -> dict:
+    "A row whose file is named from the folder of its table on where it lies below it, else in full."
+    return row | dict(file=full(row['file']).removeprefix(full(table.parent) + os.sep))
+
 # %% ../../nbs/clinic/01_batch.ipynb #02f70472
 @contextmanager
 def writer_of(
@@ -294,7 +302,8 @@ def read_row(
 # %% ../../nbs/clinic/01_batch.ipynb #532d702b
 def done_before(
     table: Path, # may be missing
-) -> tuple[dict[str, dict], int]: # the rows by file; how many bytes they and the header have
+    folder: Path, # that the names of its files start from
+) -> tuple[dict[str, dict], int]: # the rows by file, as of `full`; how many bytes they and the header have
     "What a table has, but for half a row at its end; raises `BatchError` where it is another kind of file."
     if not table.exists() or not table.stat().st_size: return {}, 0
     data = table.read_bytes()
@@ -305,7 +314,7 @@ def done_before(
     rows = [(row, reader.line_num) for row in reader]
     if rows and None in rows[-1][0].values(): del rows[-1] # half a file name, if that has several lines
     n_lines = rows[-1][1] if rows else 1
-    return {row['file']: row for row, _ in rows}, sum(map(len, lines[:n_lines]))
+    return {full(row['file'], folder): row for row, _ in rows}, sum(map(len, lines[:n_lines]))
 
 # %% ../../nbs/clinic/01_batch.ipynb #1a3e273f
 def _number(text: str | None) -> float | str | None:
@@ -321,12 +330,12 @@ def of_child(
     "What a row and a job say of the child."
     sex = row['sex'] if job.sex or row['sex_from'] == 'given' else ''
     age = _number(row['age_months']) if job.age_months is not None or row['age_from'] == 'given' else None
-    return [('sex', sex or None, job.sex), *[('age in months', age, job.age_months)] * (row['accepted'] == 'True')]
+    return [('sex', sex or None, job.sex), *[('age in months', age, job.age_months)] * (row['accepted'].lower() == 'true')]
 
 # %% ../../nbs/clinic/01_batch.ipynb #99f6922d
 def check_rows(
     table: Path, # for the error
-    rows: dict[str, dict], # by file
+    rows: dict[str, dict], # by file, as of `full`
     jobs: list[Job],
     model: str, # of this run
     level: float, # likewise
@@ -336,22 +345,22 @@ def check_rows(
     for file, row in rows.items():
         pairs: list[tuple[str, Any, Any]] = [('model', row['model'], model)]
         if row['level']: pairs.append(('level', _number(row['level']), level))
-        if full(file) in asked: pairs += of_child(row, asked[full(file)])
+        if file in asked: pairs += of_child(row, asked[file])
         for what, before, now in pairs:
             if before != now:
                 before, now = ('none' if value is None else value for value in (before, now))
-                raise BatchError(f'{table}: {file} has the {what} {before}, and this run asks for {now}; '
+                raise BatchError(f'{table}: {row["file"]} has the {what} {before}, and this run asks for {now}; '
                                  'name another table')
 
 # %% ../../nbs/clinic/01_batch.ipynb #fc278a52
 def unchanged(
-    rows: dict[str, dict], # by file
+    rows: dict[str, dict], # by file, as of `full`
     jobs: list[Job],
 ) -> dict[str, dict]: # likewise
-    "The rows but for those of files that have another stamp now."
-    files = {full(job.file): job.file for job in jobs}
-    def same(file, row): return full(file) not in files or stamp_of(files[full(file)]) in ('', row['stamp'])
-    return {file: row for file, row in rows.items() if same(file, row)}
+    "The rows but for those of files that have another stamp now, or that the disk did not give."
+    asked = {full(job.file) for job in jobs}
+    def same(file, row): return stamp_of(file) in ('', row['stamp']) and not row['reason'].startswith(UNREAD)
+    return {file: row for file, row in rows.items() if file not in asked or same(file, row)}
 
 def go_on(
     table: Path, # may be missing
@@ -360,12 +369,12 @@ def go_on(
     level: float, # likewise
 ) -> set[str]: # the files that need not be read, as of `full`
     "Cut off a table what is no row of this run, or is of a file that was changed; raises `BatchError` as `check_rows`."
-    rows, size = done_before(table)
+    rows, size = done_before(table, table.parent)
     check_rows(table, left := unchanged(rows, jobs), jobs, model, level)
     if len(left) < len(rows):
         with whole(table) as part, writer_of(part) as writer: writer.writerows(left.values())
     elif table.exists(): os.truncate(table, size)
-    return {full(file) for file in left}
+    return {*left}
 
 # %% ../../nbs/clinic/01_batch.ipynb #070bc2d1
 @contextmanager
@@ -410,7 +419,7 @@ def assess_batch(
         todo = [job for job in jobs if full(job.file) not in done]
         with writer_of(table, 'a') as writer:
             for n, row in enumerate(in_order(work, todo, threads), len(jobs) - len(todo) + 1):
-                writer.writerow(row)
+                writer.writerow(in_table(row, table))
                 refused += not row['accepted']
                 if progress: progress(n, len(jobs))
     return refused

@@ -34,7 +34,7 @@ from ray.exceptions import RayError
 from ..assessment import Assessment, Assessor
 from ..child import SEXES, Rows, in_line, text_rows
 from ..clinic.batch import (
-    BatchError, COLUMNS, Job, check_rows, columns, done_before, full, jobs_of, named_by, only_run, read_row, read_rows,
+    BatchError, COLUMNS, Job, check_rows, columns, done_before, full, in_table, jobs_of, named_by, only_run, read_row, read_rows,
     unchanged, writer_of)
 from .workers import LOCAL, ClusterError, workers
 from ..picture import begins_as_dicom, is_picture, whole
@@ -181,11 +181,12 @@ def bind(
 # %% ../../nbs/cluster/03_archive.ipynb #08cbe383
 def keep(
     part: Path, # CSV, a Parquet file beside it
-    files: Iterable[str], # of the rows that stay
+    files: Iterable[str], # of the rows that stay, as of `full`
 ) -> None:
     "Take the other rows out of a part; stopped in the middle of it, it can be done again."
-    rows, _ = done_before(part)
-    parquet, names = part.with_suffix('.parquet'), pa.array([*map(as_text, files)], pa.string())
+    rows, _ = done_before(part, part.parent.parent)
+    names = pa.array([as_text(rows[file]['file']) for file in files], pa.string())
+    parquet = part.with_suffix('.parquet')
     table = pq.read_table(parquet)
     with whole(parquet) as to: pq.write_table(table.filter(pc.is_in(table['file'], names)), to)
     with whole(part) as to, writer_of(to) as writer: writer.writerows(rows[file] for file in files)
@@ -201,11 +202,11 @@ def done_in(
     done: set[str] = set()
     asked = {full(job.file): job for job in jobs}
     for part in parts_in(folder):
-        rows, _ = done_before(part)
-        of_part = [asked[full(file)] for file in rows if full(file) in asked]
+        rows, _ = done_before(part, folder.parent)
+        of_part = [asked[file] for file in rows if file in asked]
         check_rows(part, left := unchanged(rows, of_part), of_part, model, level)
         if len(left) < len(rows): keep(part, left)
-        done |= {full(file) for file in left}
+        done |= {*left}
     return done
 
 # %% ../../nbs/cluster/03_archive.ipynb #7323a95b
@@ -294,7 +295,7 @@ def assess_archive(
         with workers(address):
             rows = check_model(read_all(todo, weights, level, size or int(ray.cluster_resources()['CPU'])), model)
             for n, some in enumerate(in_lots(count(rows, len(jobs) - len(todo), len(jobs), progress), PART), n):
-                write_part(folder, n, some)
+                write_part(folder, n, [in_table(row, table) for row in some])
                 refused += sum(not row['accepted'] for row in some)
         bind(folder, table)
     return refused
