@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAME_ASPECT', 'MOST_STRETCHED', 'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
            'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'THIN', 'MORE', 'BLOCKS',
-           'HIDDEN', 'SQUARE', 'QUANTA', 'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts',
+           'HIDDEN', 'WRITTEN', 'SQUARE', 'QUANTA', 'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts',
            'doubt_shape']
 
 # %% ../nbs/reading/05_artefacts.ipynb #1e5c87a2
@@ -92,6 +92,7 @@ THIN = .15  # bits a pixel of a JPEG 2000: fewer are said
 MORE = 'it holds several pictures, of which this is the age of the first; give each in a file of its own'
 BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
 HIDDEN = 'is compressed so strongly that blocks hide the bones; give the original'
+WRITTEN = 'a program wrote it (secondary capture): unless it is a scanned film, its age may be off; give the radiograph'
 SQUARE = 'its sides are equal: if it was squashed to that, its age may be off; give the original'
 
 # %% ../nbs/reading/05_artefacts.ipynb #a47682e0
@@ -140,7 +141,8 @@ def find_doubts(
     if found.coloured > FALSE_COLOURS: raise PictureError(FALSE)
     blocks = coarse > COARSE or _blockiness(px) > BLOCKY or _bits_a_pixel(stream, px) < THIN
     shapes = [high / wide for high, wide in found.shapes]
-    texts = ((BLOCKS, blocks), (COLOURS, found.coloured > MARKED), (MORE, found.several),
+    written = found.header is not None and 'Secondary Capture' in str(getattr(found.header.get('SOPClassUID'), 'name', ''))
+    texts = ((BLOCKS, blocks), (COLOURS, found.coloured > MARKED), (MORE, found.several), (WRITTEN, written),
              (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)))
     return [text for text, here in texts if here]
 

@@ -181,6 +181,7 @@ def correct_header(
         JPEG2000TransferSyntaxes, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1,
         JPEGLSTransferSyntaxes)
     if ds.file_meta.TransferSyntaxUID in (JPEGBaseline8Bit, JPEGExtended12Bit): ds.PixelRepresentation = 0
+    if ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit: ds.BitsAllocated = ds.BitsStored = 8
     if ds.file_meta.TransferSyntaxUID in (JPEGLossless, JPEGLosslessSV1, *JPEGLSTransferSyntaxes):
         *_, ds.BitsStored = stream_size(stream) or (ds.BitsStored,)
     if ds.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes: return

@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['WRIST', 'ENDS', 'LEAST_ALIKE', 'LESS_ALIKE', 'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE',
            'DARKEST_STRIPE', 'FLAT', 'BLANK', 'ROW_COLUMNS', 'SEAM', 'TORN_SEAM', 'SAME', 'SEAM_COLUMNS', 'MOST_JUMP',
-           'SHIFTED', 'compare_rows', 'dark_stripe', 'blank_stripe', 'RowFit', 'hand_rows', 'ask_rows', 'is_torn',
-           'seam', 'above_wrist', 'check_rows']
+           'SMALLEST_BOX', 'LARGEST_BOX', 'BOXED', 'EVEN', 'CLEAR', 'BESIDE', 'SHIFTED', 'compare_rows', 'dark_stripe',
+           'blank_stripe', 'RowFit', 'hand_rows', 'ask_rows', 'is_torn', 'seam', 'above_wrist', 'without_boxes',
+           'check_rows']
 
 # %% ../nbs/reading/12_damage.ipynb #fb7dad75
+from collections.abc import Iterator
 from typing import NamedTuple
 import cv2
 import numpy as np
@@ -156,6 +158,39 @@ def above_wrist(
     hand[:first] = hand[last + 1:] = False # the forearm, below the hand or above it
     return hand
 
+# %% ../nbs/reading/12_damage.ipynb #8411208c
+SMALLEST_BOX, LARGEST_BOX = .002, .5  # of the picture; of a side of it
+BOXED, EVEN = .6, 2  # of a rectangle that is of one grey; grey levels of 255 by which neighbours in it differ at most
+CLEAR, BESIDE = 4, 4  # px: between a box and the hand, at least; around a box, that tell its surroundings
+
+def _boxes(
+    grey: np.ndarray, # (height, width), uint8
+) -> Iterator[tuple[int, int, int, int]]: # px: left, top, right, bottom
+    "Rectangles that are mostly of one grey."
+    height, width = grey.shape
+    even = cv2.dilate(grey, np.ones((3, 3))) - cv2.erode(grey, np.ones((3, 3))) <= EVEN
+    _, _, found, _ = cv2.connectedComponentsWithStats(even.view(np.uint8), connectivity=4)
+    for left, top, wide, high, area in found[1:].tolist(): # the first is what is not even
+        small = wide <= LARGEST_BOX * width and high <= LARGEST_BOX * height
+        if small and area > max(SMALLEST_BOX * grey.size, BOXED * wide * high):
+            yield max(left - 1, 0), max(top - 1, 0), left + wide + 1, top + high + 1
+
+# %% ../nbs/reading/12_damage.ipynb #57b3d931
+def without_boxes(
+    positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
+    mask: np.ndarray, # the hand, (height, width), bool
+) -> np.ndarray: # likewise
+    "A picture whose boxes clear of the hand are as what surrounds them."
+    near = cv2.dilate(mask.view(np.uint8), np.ones((2 * CLEAR + 1,) * 2)) > 0
+    painted = positive.copy()
+    for left, top, right, bottom in _boxes(level_grey(positive)):
+        box = np.s_[top:bottom, left:right]
+        if near[box].any(): continue
+        sides = (np.s_[max(top - BESIDE, 0):top, left:right], np.s_[bottom:bottom + BESIDE, left:right],
+                 np.s_[top:bottom, max(left - BESIDE, 0):left], np.s_[top:bottom, right:right + BESIDE])
+        painted[box] = np.median(np.concatenate([positive[side].ravel() for side in sides]))
+    return painted
+
 # %% ../nbs/reading/12_damage.ipynb #c0ffee16
 SHIFTED = 'two of its rows hardly fit one another: the file may be damaged and its age off; copy it again'
 
@@ -165,6 +200,7 @@ def check_rows(
     mask: np.ndarray, # the hand, (height, width), bool
 ) -> str: # for people; empty where there is nothing to say
     "Raise `PictureError` for a picture whose rows do not fit one another, as after a bad copy."
+    positive = without_boxes(positive, mask)
     sideways, along = np.abs(points[0] - points[2]) # to the fingertip
     jump = seam(positive, above_wrist(points, mask)) if along > sideways else 1 # bones along the rows look like seams
     if jump > TORN_SEAM or is_torn(ask_rows(positive, points, mask)):

@@ -7,7 +7,8 @@
 table has the limits that it is about left out, and all others in place. `moved` is by how many months an age differs
 from that of the same radiograph as it is.
 
-clipping, levels, hand-size: part of the hand cut off at white or black, fewer grey levels, fewer pixels.
+clipping, heaps, levels, hand-size: part of the hand cut off at white or black, as it is or in noise, fewer grey levels,
+fewer pixels.
 wrist: the picture cut off below the capitate.
 compression, blocks: JPEGs of falling quality, as they are and saved once more as PNG.
 borders: frames around a radiograph, and what makes its picture square, as PNG.
@@ -37,7 +38,7 @@ from PIL import Image
 from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
-from boneage.contrast import count_levels, has_white_marks, used_levels
+from boneage.contrast import count_levels, has_white_marks, piled_up, used_levels
 from boneage.damage import above_wrist, ask_rows, seam
 from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, same_size
 from boneage.drawn.cohort import as_dicom
@@ -56,6 +57,7 @@ LENGTHS = (60, 80, 100, 120, 150, 180, 220) # px from capitate to fingertip
 RATES = (10, 25, 50, 75, 100, 150, 200, 300) # times smaller, by JPEG 2000
 QUALITIES, WORST = (90, 75, 60, 50, 40, 30, 20, 10), 7
 BELOW = (.12, .15, .18, .2, .22, .25, .28, .32, .36, .4, .5) # lengths of the hand below the capitate
+HEAPS = (0, .05, .08, .12, .15, .2, .25, .3, 1)
 LEVELS = (0, 6, 8, 10, 12, 16, 24, 48, 256)
 TURNS = 25 # bytes, of each JPEG
 
@@ -112,7 +114,7 @@ def summed_up(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def clipping(assessor: Assessor, data: Path) -> pd.DataFrame:
     rows = []
-    with patch('boneage.contrast.MOST_CLIPPED', 1):
+    with patch('boneage.contrast.MOST_CLIPPED', 1), patch('boneage.contrast.MOST_PILED', 1):
         for film, hand, _ in registered(assessor, films(data, fold=0)):
             for end, share in product(ENDS, SHARES):
                 age = read(assessor, cut_off(film.pixels, hand.mask, end, share), film.sex)
@@ -171,6 +173,19 @@ def levels(assessor: Assessor, data: Path) -> pd.DataFrame:
                 used = used_levels(count_levels(picture, hand.mask))
                 rows.append(dict(levels=used, moved=abs(read(assessor, picture, film.sex) - before)))
     return binned(pd.DataFrame(rows), 'levels', LEVELS)
+
+
+def heaps(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows, chance = [], np.random.default_rng(0)
+    with patch('boneage.contrast.MOST_CLIPPED', 1), patch('boneage.contrast.MOST_PILED', 1):
+        for film, hand, _ in registered(assessor, films(data, fold=0)):
+            before = assessor.read_bone_age(hand, film.sex)
+            for end, share in product(ENDS, SHARES):
+                dim = 8 + .94 * cut_off(film.pixels, hand.mask, end, share) # so that no noise is cut off
+                noisy = grey(dim + chance.normal(0, 2, dim.shape))
+                rows.append(dict(piled=piled_up(count_levels(noisy, hand.mask)),
+                                 moved=abs(read(assessor, noisy, film.sex) - before)))
+    return binned(pd.DataFrame(rows), 'piled', HEAPS)
 
 
 def jpegs(assessor: Assessor, all_films: Iterable[Film], qualities: tuple, again: bool) -> pd.DataFrame:
@@ -353,8 +368,9 @@ def smears(assessor: Assessor, data: Path) -> pd.DataFrame:
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
     def row(name, film, hand, positive):
         small = same_size(positive, hand.mask, length := hand_length(hand.points))
-        return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small),
-                    levels=used_levels(count_levels(positive, hand.mask)), echo=echo(*small),
+        counts = count_levels(positive, hand.mask)
+        return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small), levels=used_levels(counts),
+                    piled=piled_up(counts), echo=echo(*small),
                     marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand))
     collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
     with patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.points.LEAST_WRIST', -np.inf):
@@ -399,9 +415,9 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-TABLES = {'clipping': clipping, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist, 'compression': compression,
-          'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice, 'smears': smears,
-          'hands': hands, 'rows': rows, 'seams': seams}
+TABLES = {'clipping': clipping, 'heaps': heaps, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist,
+          'compression': compression, 'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice,
+          'smears': smears, 'hands': hands, 'rows': rows, 'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:

@@ -26,7 +26,7 @@ import boneage
 
 # %% ../../nbs/clinic/03_dicom.ipynb #f7e6167b
 from ..assessment import Assessment
-from ..child import SEX_NAMES, in_line, in_years, read_patient
+from ..child import SEX_NAMES, aside, in_years, read_patient
 from ..picture import PictureError
 
 # %% ../../nbs/clinic/03_dicom.ipynb #7457b523
@@ -46,7 +46,7 @@ def _writing() -> Iterator[None]:
             yield
     except PictureError: raise
     except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise PictureError(f'no report can be written with its header ({in_line(error)}); {_ADVICE}') from error
+        raise PictureError(f'no report can be written with its header{aside(error)}; {_ADVICE}') from error
 
 # %% ../../nbs/clinic/03_dicom.ipynb #2ec7a539
 def to_point_at(

@@ -59,7 +59,8 @@ def _check_order(some: Sequence[Examined]) -> None:
 # %% ../../nbs/clinic/06_follow.ipynb #6025414a
 def _check_one_child(examined: Sequence[Examined]) -> None:
     "Raise `FollowError` for radiographs of more than one child."
-    for key, what in (('PatientID', 'are of {} patients'), ('PatientBirthDate', 'name {} birth dates')):
+    for key, what in (('PatientID', 'are of {} patients'), ('IssuerOfPatientID', 'have numbers of {} issuers'),
+                      ('PatientBirthDate', 'name {} birth dates')):
         said = {_in_header(e, key) for e in examined} - {''}
         if len(said) > 1: raise FollowError(f'the radiographs {what.format(len(said))}; give those of one child')
     if len({e.found.sex for e in examined}) > 1:
@@ -92,6 +93,10 @@ def read_course(
     if ageless := [e.found for e in some if e.found.age_months is None]:
         why = f' ({ageless[0].note})' if ageless[0].note else ''
         raise FollowError(f"{ageless[0].file}: the child's age at the exposure is not known{why}; give it in a table")
+    for e in some:
+        if e.found.age_from == 'PatientAge' and _in_header(e, 'PatientAge').endswith('Y'):
+            raise FollowError(f'{e.found.file}: its age is in whole years (PatientAge), too rough for a course; '
+                              'give the birth date or the age in months in a table')
     some.sort(key=lambda e: e.found.age_months or 0)
     _check_order(some)
     course = [_reading(e.found) for e in some]

@@ -388,7 +388,7 @@ def read_one(
 def examine(node: Node, job: Job) -> tuple[str, str]: # the state that it comes to; why it was refused
     "Read a radiograph; results that are to be sent are written."
     job.radiograph.read_bytes() # a disk that does not give it raises here, and the radiograph is not refused for it
-    examined = node.assessor.examine(job.radiograph)
+    examined = node.assessor.examine(job.radiograph, anyway=node.config.filter.secondary_captures)
     found = examined.found
     refusal = '' if found.accepted or found.months_by_sex else found.reason
     if refusal and not node.config.refusals: return 'refused', refusal
