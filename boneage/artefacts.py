@@ -141,7 +141,8 @@ def find_doubts(
     if found.coloured > FALSE_COLOURS: raise PictureError(FALSE)
     blocks = coarse > COARSE or _blockiness(px) > BLOCKY or _bits_a_pixel(stream, px) < THIN
     shapes = [high / wide for high, wide in found.shapes]
-    written = found.header is not None and 'Secondary Capture' in str(getattr(found.header.get('SOPClassUID'), 'name', ''))
+    of = found.header.get('SOPClassUID') if found.header is not None else None
+    written = 'Secondary Capture' in str(getattr(of, 'name', ''))
     texts = ((BLOCKS, blocks), (COLOURS, found.coloured > MARKED), (MORE, found.several), (WRITTEN, written),
              (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)))
     return [text for text, here in texts if here]

@@ -207,9 +207,10 @@ def check_names(
     endings: tuple[str, ...], # of what is written for each
 ) -> None:
     "Raise a usage error where a file would be written twice or over one that is to be read."
-    stem, n = Counter(f.stem for f in files).most_common(1)[0]
-    if n > 1: raise typer.BadParameter(f'{n} files are named {stem}; rename them or write them into different folders')
-    written = {(out / f'{f.stem}{ending}').resolve() for f in files for ending in endings}
+    from boneage.picture import picture_id
+    name, n = Counter(picture_id(f.name) for f in files).most_common(1)[0]
+    if n > 1: raise typer.BadParameter(f'{n} files are named {name}; rename them or write them into different folders')
+    written = {(out / f'{picture_id(f.name)}{ending}').resolve() for f in files for ending in endings}
     for f in files:
         if f.resolve() in written: raise typer.BadParameter(f'{f} would be overwritten; name another folder')
 
@@ -255,16 +256,19 @@ def write_dicom(
 ) -> bool: # whether its header has what a report points at; True of a file that is no DICOM
     "Write the structured report of an assessment of a DICOM file, and the picture where there is a hand."
     from boneage.clinic.dicom import draw_result, result_lines, write_capture, write_report
-    from boneage.picture import PictureError, is_dicom
+    from boneage.picture import PictureError, is_dicom, picture_id
     from boneage.pixel_data import read_header
-    answer, stem = examined.found, Path(examined.found.file).stem
+    answer, name = examined.found, picture_id(Path(examined.found.file).name)
+    report, picture = (out / f'{name}{ending}' for ending in REPORTS)
     if not is_dicom(answer.file): return True
     out.mkdir(parents=True, exist_ok=True)
     try:
         header = examined.radiograph.header if examined.radiograph else read_header(answer.file)
-        write_report(answer, header, out / f'{stem}{REPORTS[0]}')
+        if report.exists() and read_header(report).get('StudyInstanceUID') != header.get('StudyInstanceUID'):
+            raise PictureError(f'{report} is the report of another study; name another folder')
+        write_report(answer, header, report)
         if not examined.hand: return True
-        write_capture(draw_result(examined.hand.canvas, result_lines(answer)), header, out / f'{stem}{REPORTS[1]}')
+        write_capture(draw_result(examined.hand.canvas, result_lines(answer)), header, picture)
     except PictureError as error:
         complain(f'{answer.file}: {error}')
         return False
@@ -384,10 +388,10 @@ def write_stages(
 ) -> None:
     "Write the mask, the registered hand and a JSON file of the geometry."
     import numpy as np
-    from boneage.picture import write_png
+    from boneage.picture import picture_id, write_png
     from boneage.points import POINT_NAMES
     pictures = hand.mask.astype(np.uint8) * 255, hand.canvas
-    *files, to = (out / f'{file.stem}{ending}' for ending in ENDINGS)
+    *files, to = (out / f'{picture_id(file.name)}{ending}' for ending in ENDINGS)
     for each, picture in zip(files, pictures): write_png(each, picture)
     points = dict(zip(POINT_NAMES, hand.points.round(2).tolist()))
     geometry = dict(file=str(file), keypoints=points, matrix=hand.matrix.tolist(), canvas=list(hand.canvas.shape),

@@ -73,7 +73,7 @@ def check_levels(
 # %% ../nbs/reading/09_contrast.ipynb #161f0e5e
 BINS, WINDOW = 128, 5  # of the range of a hand's grey levels; of them that a heap takes
 END, STEEP = .12, 2  # of the range, at either end; times what the three windows beside it hold on average
-PILED, MOST_PILED = .12, .2  # of the hand: said; refused
+PILED, MOST_PILED = .15, .2  # of the hand: said; refused
 BURNT = 'much of it is of nearly one grey, as if burnt out: its age may be off; give it with its full range'
 
 def piled_up(

@@ -6,8 +6,8 @@
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'INDEX', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'UNREAD', 'FIRST_GROUPS', 'SEVERAL', 'SCAN',
            'MOST_PARTS', 'MANY', 'LOSSLESS', 'SUBFILE', 'ALIKE', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE',
            'PART', 'COLOURED', 'BITS', 'SIGN', 'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'whole',
-           'write_png', 'begins_as_dicom', 'is_dicom', 'is_picture', 'picture_files', 'jpeg_segments', 'has_more',
-           'check_jpeg', 'colour_share', 'Decoded', 'decode_image']
+           'write_png', 'begins_as_dicom', 'is_dicom', 'is_picture', 'picture_files', 'picture_id', 'jpeg_segments',
+           'has_more', 'check_jpeg', 'colour_share', 'Decoded', 'decode_image']
 
 # %% ../nbs/reading/02_picture.ipynb #7c5d73fb
 import ctypes
@@ -112,6 +112,13 @@ def picture_files(
 ) -> list[Path]:   # sorted by name
     "The pictures of a folder."
     return sorted(f for f in folder.iterdir() if f.is_file() and is_picture(f.name, partial(is_dicom, f)))
+
+def picture_id(
+    name: str, # of a file, or an id with or without a picture's suffix
+) -> str:
+    "The id of a picture: its name without a picture's suffix; what follows another dot is part of it."
+    name = name.strip()
+    return name[:name.rindex('.')] if name.lower().endswith(SUFFIXES) else name
 
 # %% ../nbs/reading/02_picture.ipynb #1fea0b50
 SEVERAL = 'holds more than one picture; give each in a file of its own'
@@ -305,6 +312,7 @@ def _deep_grey(data: bytes) -> np.ndarray: # uint16
     if px is None: raise ValueError('its colours cannot be decoded')
     return px
 
+# %% ../nbs/reading/02_picture.ipynb #4d53bb21
 def _density(
     said: dict, # by Pillow, of a picture
 ) -> tuple[float, float]: # the height and the width of a pixel, any unit

@@ -45,7 +45,7 @@ def _fill_in(ds: 'pydicom.Dataset') -> None:
 
 # %% ../nbs/reading/04_pixel_data.ipynb #e23d609c
 RADIOGRAPHS = ('CR', 'DX', 'RG')  # modalities: computed, digital, and film radiography
-CLASSES = ('Computed Radiography', 'Digital X-Ray', 'Secondary Capture')  # in the names of classes, the last of scanned films
+CLASSES = ('Computed Radiography', 'Digital X-Ray', 'Secondary Capture')  # in their names; the last of scanned films
 
 def _check_kind(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for a file that says that it is no radiograph."
@@ -61,6 +61,7 @@ def _check_kind(ds: 'pydicom.Dataset') -> None:
     if said.split('\\')[:2] == ['DERIVED', 'SECONDARY']:
         raise PictureError('was written by a program (DERIVED, SECONDARY), not by a scanner; give the radiograph')
 
+# %% ../nbs/reading/04_pixel_data.ipynb #7a093ae7
 def _choose_frame(
     ds: 'pydicom.Dataset',
     frame: int | None, # counted from 1

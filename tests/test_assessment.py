@@ -194,6 +194,19 @@ def test_a_reason_names_no_file(assessor, tmp_path):
     assert str(found) == f'{file}: not assessed: {found.reason}'
 
 
+@pytest.mark.parametrize('where, box', [('a corner', (0, 0)), ('below', (-120, 0))])
+@pytest.mark.parametrize('grey', [0, 255])
+def test_a_box_beside_the_hand_changes_nothing(assessor, hand, tmp_path, where, box, grey):
+    """As programs that take names out paint one."""
+    px = np.pad(hand.picture, [(0, 0), (160, 0)], constant_values=int(np.median(hand.picture[:, 0])))
+    cv2.imwrite(str(tmp_path/'plain.png'), px)
+    row, column = box
+    px[row:row + 120 or None, column:column + 130] = grey
+    cv2.imwrite(str(tmp_path/'boxed.png'), px)
+    plain, boxed = (assessor.assess(tmp_path/f'{name}.png', 'F') for name in ('plain', 'boxed'))
+    assert plain.accepted and boxed.accepted and abs(plain.bone_age_months - boxed.bone_age_months) < 3
+
+
 def test_parse_sex(): assert [parse_sex(t) for t in ('F', 'm', ' f ')] == ['F', 'M', 'F']
 
 
@@ -216,7 +229,15 @@ def test_two_days_of_one_exposure(keys, apart):
     assert (found.age_months is None) == ('the age is not used' in found.note) == (apart > MONTH_APART)
 
 
+def test_a_series_before_its_study():
+    """Nothing of an exposure is written before it; after it, years may pass."""
+    header = dict(PatientBirthDate='20100101', StudyDate='20250601')
+    assert 'the age is not used' in read_patient(header | dict(SeriesDate='20200601')).note
+    assert read_patient(header | dict(ContentDate='20260601')).age_months == age_by_dates(header)
+
+
 @pytest.mark.parametrize('header, says', [
+    (dict(PatientAge='999Y'), 'PatientAge 999Y is no age'),
     (dict(PatientAge='10Y'), 'PatientAge 10Y is no age'), (dict(PatientAge='0125M '), 'PatientAge 0125M is no age'),
     (dict(PatientBirthDate='20261301', StudyDate='20200601'), 'give no age'),
     (dict(PatientBirthDate='20300101', StudyDate='20200601'), 'give no age'),

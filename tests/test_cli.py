@@ -145,7 +145,8 @@ def test_follow_by_dates(folder, boneage):
     for tags, why in ((dict(PatientSex='M'), 'a girl and another of a boy'), (dict(PatientID='2'), 'are of 2 patients'),
                       (dict(PatientBirthDate='20110301'), 'name 2 birth dates'),
                       (dict(StudyDate='20190301'), 'are both of 108 months; leave one'),
-                      (dict(PatientAge='005Y'), 'is not known (PatientBirthDate makes')):
+                      (dict(PatientAge='005Y'), 'is not known (PatientBirthDate makes'),
+                      (dict(PatientBirthDate='', PatientAge='011Y'), 'in whole years')):
         visit(2, **born | tags)
         status, _, err = boneage('follow', *(f'visits/{n}.dcm' for n in range(3)))
         assert status == 1 and why in err[-1] and len(err) == 1, err
@@ -552,6 +553,22 @@ def test_dicom(folder, boneage, hand):
     assert [f'boneage: {name}: not assessed: {why}' for name, [why] in zip(refused, remarks)] == err[:2]
     assert boneage('assess', 'hand.dcm')[1][0].startswith('hand.dcm: ')
     assert 'girl (PatientSex)' in boneage('assess', 'hand.dcm')[1][0]
+
+
+def test_reports_of_files_named_by_numbers(folder, boneage, hand):
+    """A dot in a name begins no suffix; the report of another child is not written over."""
+    def scan(name, study):
+        ids = dict(StudyInstanceUID=study, SeriesInstanceUID='1.2.5', StudyDate='20200301')
+        return write_dicom(name, hand.picture, PatientSex='F', **ids)
+    scan('1.2.100', '1.2.1'), scan('1.2.200', '1.2.2')
+    assert boneage('assess', '1.2.100', '1.2.200', '--dicom', 'reports')[0] == 0
+    assert {file.name for file in Path('reports').iterdir()} == {
+        f'1.2.{n}_{what}.dcm' for n in (100, 200) for what in ('picture', 'report')}
+    before = Path('reports/1.2.100_report.dcm').read_bytes()
+    scan('1.2.100', '1.2.3')
+    status, _, err = boneage('assess', '1.2.100', '--dicom', 'reports')
+    assert status == 1 and 'is the report of another study; name another folder' in err[0]
+    assert Path('reports/1.2.100_report.dcm').read_bytes() == before
 
 
 def test_report(folder, boneage):

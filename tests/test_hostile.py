@@ -75,7 +75,7 @@ def test_strange_headers(assessor, files, twin, tmp_path_factory, kind, changes)
 
 
 def test_what_hides_bones(assessor, tmp_path):
-    """Eight grey levels are refused; sixteen, white circles, blur, movement and an enlarged thumbnail are said."""
+    """Eight grey levels and a burnt film in noise are refused; sixteen, circles, blur, movement, thumbnails said."""
     drawn = draw_phantom(120, False, np.random.default_rng(3), side=768, pose=False)
     px, size = drawn.picture, drawn.picture.shape[::-1]
     circled = px.copy()
@@ -88,6 +88,9 @@ def test_what_hides_bones(assessor, tmp_path):
     assert said(px) == ''
     assert 'no more than' in said(px // 32 * 32) and 'few grey levels' in said(px // 16 * 16)
     assert 'white marks' in said(circled)
+    burnt = np.minimum(px, top := np.quantile(px[drawn.mask], .7)) * (240 / top)
+    noisy = burnt + np.random.default_rng(0).normal(0, 2, px.shape)
+    assert 'nearly one grey level' in said(noisy.clip(0, 255).astype(np.uint8))
     assert 'fine detail' in said(cv2.GaussianBlur(px, (0, 0), 6))
     for smeared in (cv2.blur(px, (1, 9)), cv2.blur(px, (9, 1))): assert 'fine detail' in said(smeared)
     assert 'there twice' in said(cv2.addWeighted(px, .5, np.roll(px, (12, 5), (0, 1)), .5, 0))

@@ -71,7 +71,7 @@ class Reader:
         self.seen, self.go = [], threading.Event()
         if go: self.go.set()
 
-    def examine(self, file):
+    def examine(self, file, anyway=False):
         self.seen.append(Path(file).read_bytes())
         self.go.wait(30)
         return Examined(Assessment(str(file), 'F', False, 'a reason', None, None, self.model))
@@ -329,7 +329,7 @@ def test_what_was_refused(setting, archive, assessor, hand):
 def test_a_radiograph_that_ends_the_program(setting, hand):
     """It is tried five times, then it has failed, and the next is read."""
     class Fails(Reader):
-        def examine(self, file):
+        def examine(self, file, anyway=False):
             super().examine(file)
             raise MemoryError
     reader = Fails()

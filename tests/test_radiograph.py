@@ -723,6 +723,88 @@ def test_what_a_program_wrote(tmp_path, modality, kind):
     assert read_radiograph(path, anyway=True).pixels.shape == blob().shape
 
 
+@pytest.mark.parametrize('tags', [dict(ImageType=['derived', 'secondary']), dict(ImageType='DERIVED/SECONDARY'),
+                                  dict(SOPClassUID=pydicom.uid.MRImageStorage),
+                                  dict(SOPClassUID=pydicom.uid.VLPhotographicImageStorage, Modality='CR')])
+def test_what_is_no_radiograph_by_its_class_or_in_other_letters(tmp_path, tags):
+    path = write_dicom(tmp_path/'a.dcm', blob(), **tags)
+    with pytest.raises(PictureError, match='give the radiograph'): read_pixels(path)
+
+
+def test_a_secondary_capture_is_said(tmp_path):
+    """A scanned film, or what somebody kept of a screen."""
+    tags = dict(SOPClassUID=pydicom.uid.SecondaryCaptureImageStorage, Modality='CR')
+    assert 'secondary capture' in read_radiograph(write_dicom(tmp_path/'a.dcm', blob(), **tags)).note
+
+
+@pytest.mark.parametrize('tags', [
+    dict(ShutterShape='CIRCULAR'), dict(ShutterShape='POLYGONAL', VerticesOfThePolygonalShutter=[1, 2, 3]),
+    dict(ShutterShape='RECTANGULAR', ShutterLeftVerticalEdge='', ShutterRightVerticalEdge=''),
+    dict(PixelPaddingValue=3, PixelPaddingRangeLimit='')])
+def test_what_is_given_in_part_is_nothing(tmp_path, tags):
+    px = np.maximum(blob(), 4)
+    np.testing.assert_array_equal(read_pixels(write_dicom(tmp_path/'a.dcm', px, **tags)), px)
+
+
+@pytest.mark.parametrize('tag', ['Rows', 'Columns', 'BitsAllocated'])
+def test_what_nothing_implies(tmp_path, tag):
+    with pytest.raises(PictureError, match=f'does not say {tag}'):
+        read_pixels(write_dicom(tmp_path/'a.dcm', blob(), **{tag: None}))
+
+
+def test_planes_that_nobody_calls(tmp_path):
+    """Colour by pixel, unless something else is said."""
+    three = np.repeat(blob()[..., None], 3, 2)
+    tags = dict(PhotometricInterpretation='RGB', PlanarConfiguration=None)
+    np.testing.assert_array_equal(read_pixels(write_dicom(tmp_path/'a.dcm', three, **tags)), blob())
+
+
+def test_a_jpeg_of_eight_bits_in_a_header_of_twelve(tmp_path):
+    ds = pydicom.dcmread(io.BytesIO(jpeg_in_dicom(blob())))
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
+    ds.save_as(tmp_path/'a.dcm')
+    assert np.abs(read_pixels(tmp_path/'a.dcm').astype(int) - blob()).max() < 9
+
+
+@pytest.mark.parametrize('photometric', ['MONOCHROME1', 'MONOCHROME2'])
+def test_a_table_of_stored_numbers(tmp_path, photometric):
+    """A lookup table of fewer entries than there are numbers: it comes before a negative is turned."""
+    px = blob(dtype=np.uint16) >> 4
+    item = pydicom.Dataset()
+    item.add_new('LUTDescriptor', 'US', [4096, 0, 16])
+    item.add_new('ModalityLUTType', 'LO', 'US')
+    item.add_new('LUTData', 'OW', (np.arange(4096, dtype=np.uint16) * 16).tobytes())
+    shown = 4095 - px if photometric == 'MONOCHROME1' else px
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', shown, PhotometricInterpretation=photometric))
+    ds.ModalityLUTSequence = [item]
+    ds.save_as(tmp_path/'a.dcm')
+    read = read_pixels(tmp_path/'a.dcm').astype(int)
+    np.testing.assert_array_equal(read - read.min(), (px - px.min()) * 16)
+
+
+@pytest.mark.parametrize('slope', [[1, 1], float('nan')])
+def test_a_slope_that_is_none(tmp_path, slope):
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob()))
+    ds.RescaleSlope = slope
+    ds.save_as(tmp_path/'a.dcm')
+    with pytest.raises(PictureError, match='no number'): read_pixels(tmp_path/'a.dcm')
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_colours_of_sixteen_bits_keep_them(tmp_path, suffix):
+    """Pillow would keep eight: of a radiograph of twelve that leaves few levels."""
+    px = blob(dtype=np.uint16) >> 4
+    cv2.imwrite(str(tmp_path/f'a{suffix}'), np.repeat(px[..., None], 3, 2))
+    read = read_pixels(tmp_path/f'a{suffix}')
+    assert read.dtype == np.uint16
+    np.testing.assert_allclose(read.astype(int), px, atol=1)
+
+
+def test_zeros_behind_a_tiff(tmp_path):
+    (tmp_path/'a.tif').write_bytes(picture(blob(), 'TIFF') + bytes(500))
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.tif'), blob())
+
+
 def test_a_large_picture_is_shrunk(tmp_path):
     """Whole blocks of pixels are averaged: what is seen stays, time and memory do not grow."""
     large = cv2.resize(blob(), (3600, 5100), interpolation=cv2.INTER_CUBIC)

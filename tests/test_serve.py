@@ -169,7 +169,16 @@ def test_a_wrong_request_is_answered_in_words(files, data, says):
     add_service(app, Slow())
     answer = TestClient(app).post('/assess', files=files, data=data)
     assert answer.status_code == 422 and says in answer.text.replace('\\', ''), answer.text
-    for never in ('class', 'UploadFile', '_max_size', 'headers'): assert never not in answer.text, answer.text
+    for never in ('class', 'UploadFile', '_max_size', 'headers', 'rror'): assert never not in answer.text, answer.text
+    assert isinstance(answer.json()['detail'], str) and len(answer.text) < 400
+
+
+def test_what_stands_in_the_address_is_not_passed_over():
+    """A boy's radiograph with ?sex=F would be assessed as the header says, without a word."""
+    app = FastAPI()
+    add_service(app, Slow())
+    answer = TestClient(app).post('/assess?sex=F', files=dict(file=PICTURE))
+    assert answer.status_code == 422 and 'stands in the address' in answer.text
 
 
 def test_a_full_queue_says_so_at_once():

@@ -373,7 +373,8 @@ def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
                     piled=piled_up(counts), echo=echo(*small),
                     marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand))
     collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
-    with patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.points.LEAST_WRIST', -np.inf):
+    with (patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.contrast.MOST_PILED', 1),
+          patch('boneage.points.LEAST_WRIST', -np.inf)):
         return pd.DataFrame([row(name, *found) for name, every in collections
                              for found in registered(assessor, films(data, name, every=every))])
 

@@ -226,6 +226,7 @@ def full(
     "The same text however a file is named; an address is one already."
     return file if isinstance(file, str) and '://' in file else os.path.abspath(os.path.join(folder, file))
 
+# %% ../../nbs/clinic/01_batch.ipynb #cf46d9aa
 def find_jobs(
     inputs: Iterable[str | Path], # files, folders, patterns, CSVs
     sex: str | None = None, # of all of whom nothing else is said
@@ -330,7 +331,8 @@ def of_child(
     "What a row and a job say of the child."
     sex = row['sex'] if job.sex or row['sex_from'] == 'given' else ''
     age = _number(row['age_months']) if job.age_months is not None or row['age_from'] == 'given' else None
-    return [('sex', sex or None, job.sex), *[('age in months', age, job.age_months)] * (row['accepted'].lower() == 'true')]
+    compared = row['accepted'].lower() == 'true' # Excel writes TRUE
+    return [('sex', sex or None, job.sex), *[('age in months', age, job.age_months)] * compared]
 
 # %% ../../nbs/clinic/01_batch.ipynb #99f6922d
 def check_rows(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ONE_AT_A_TIME', 'MOST_WAITING', 'RETRY', 'Written', 'MOST_BYTES', 'THIS_MACHINE', 'UPLOADS', 'LAST_ANSWERS',
-           'add_service', 'LimitBody', 'assess_files', 'build_page', 'make_app', 'sweep', 'serve']
+           'wrong_fields', 'add_service', 'LimitBody', 'assess_files', 'build_page', 'make_app', 'sweep', 'serve']
 
 # %% ../../nbs/clinic/04_serve.ipynb #ce9d0b0b
 import os, shutil, tempfile
@@ -16,14 +16,15 @@ from threading import BoundedSemaphore, Lock
 from types import ModuleType
 from typing import Annotated, Literal
 from fastapi import Depends, FastAPI, Form, HTTPException, Request, UploadFile
-from fastapi.responses import PlainTextResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BeforeValidator
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 # %% ../../nbs/clinic/04_serve.ipynb #65074df9
 from .. import TERMS, __version__
 from ..assessment import Assessment, Assessor, Examined
-from ..child import HEIGHTS, parse_age, parse_height, parse_number
+from ..child import HEIGHTS, in_line, parse_age, parse_height, parse_number
 from .follow import FollowError, course_part, in_words, patient_of, read_course
 from .report import PART_STYLE, make_case, report_part, whole_page
 
@@ -62,7 +63,8 @@ def _file_name(upload: UploadFile) -> str:
 async def _check_form(request: Request) -> None:
     "A 422 for a request that sends an unknown field, one twice, the radiograph as text, or another field as a file."
     fields = [field.name for field in request.scope['route'].dependant.body_params]
-    for name in request.query_params: raise HTTPException(422, f'{name[:40]!r} stands in the address; send it as a field of the form')
+    for name in request.query_params:
+        raise HTTPException(422, f'{name[:40]!r} stands in the address; send it as a field of the form')
     form = await request.form()
     for name, value in form.items():
         if name not in fields: raise HTTPException(422, f'{name[:40]!r} is no field; send {", ".join(fields)}')
@@ -75,10 +77,16 @@ async def _check_form(request: Request) -> None:
 # %% ../../nbs/clinic/04_serve.ipynb #ef3f9151
 Written = BeforeValidator(parse_number) # a field that is a number as people write it
 
+def wrong_fields(request: Request, error: RequestValidationError) -> JSONResponse:
+    "A 422 for fields that are not as they should be, in one line."
+    said = [f'{each["loc"][-1]}: {each["msg"].removeprefix("Value error, ")}' for each in error.errors()]
+    return JSONResponse({'detail': in_line('; '.join(said), 300)}, 422)
+
 # %% ../../nbs/clinic/04_serve.ipynb #bc42ad70
 def add_service(app: FastAPI, assessor: Assessor, most_waiting: int = MOST_WAITING) -> None:
     "Answer `POST /assess` with an `Assessment`, one at a time; also `GET /health` and `/version`."
     queue = BoundedSemaphore(most_waiting)
+    app.exception_handler(RequestValidationError)(wrong_fields)
 
     @app.post('/assess', summary='Assess the bone age of one hand radiograph', dependencies=[Depends(_check_form)])
     def assess(
