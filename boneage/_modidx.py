@@ -1103,6 +1103,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'boneage.mask.hand_probability': ('reading/mask.html#hand_probability', 'boneage/mask.py'),
                               'boneage.mask.is_negative': ('reading/mask.html#is_negative', 'boneage/mask.py'),
                               'boneage.mask.level_grey': ('reading/mask.html#level_grey', 'boneage/mask.py'),
+                              'boneage.mask.look_closer': ('reading/mask.html#look_closer', 'boneage/mask.py'),
                               'boneage.mask.mark_hands': ('reading/mask.html#mark_hands', 'boneage/mask.py'),
                               'boneage.mask.mask_square': ('reading/mask.html#mask_square', 'boneage/mask.py'),
                               'boneage.mask.to_square': ('reading/mask.html#to_square', 'boneage/mask.py')},

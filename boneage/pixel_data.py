@@ -313,7 +313,8 @@ def decode_dicom(
     ds = pydicom.dcmread(BytesIO(inflate(data)), force=True)
     if not anyway: _check_kind(ds)
     check_pixels(ds.get('Columns', 0), ds.get('Rows', 0), _weight(ds))
-    if not any(key in ds for key in PIXELS): raise PictureError('holds no pixels, or is cut off before them; give the radiograph, or copy it again')
+    if not any(key in ds for key in PIXELS):
+        raise PictureError('its pixels are missing or cut off; give the radiograph, or copy it again')
     _check_said(ds)
     _check_end(ds)
     _fill_in(ds)

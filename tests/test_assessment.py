@@ -194,6 +194,17 @@ def test_a_reason_names_no_file(assessor, tmp_path):
     assert str(found) == f'{file}: not assessed: {found.reason}'
 
 
+@pytest.mark.parametrize('grey', [0, None])
+def test_a_small_hand_on_a_large_film(assessor, hand, tmp_path, grey):
+    """Twice as high and as broad as the hand's own picture, black or as dark as that."""
+    height, width = (side // 2 for side in hand.mask.shape)
+    level = int(np.median(hand.picture[:4])) if grey is None else grey
+    cv2.imwrite(str(tmp_path/'own.png'), hand.picture)
+    cv2.imwrite(str(tmp_path/'large.png'), np.pad(hand.picture, [(height,) * 2, (width,) * 2], constant_values=level))
+    own, large = (assessor.assess(tmp_path/f'{name}.png', 'F') for name in ('own', 'large'))
+    assert large.accepted and abs(own.bone_age_months - large.bone_age_months) < 3
+
+
 @pytest.mark.parametrize('where, box', [('a corner', (0, 0)), ('below', (-120, 0))])
 @pytest.mark.parametrize('grey', [0, 255])
 def test_a_box_beside_the_hand_changes_nothing(assessor, hand, tmp_path, where, box, grey):
