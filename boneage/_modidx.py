@@ -1182,6 +1182,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.pixel_data._weight': ('reading/pixel_data.html#_weight', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.decode_dicom': ('reading/pixel_data.html#decode_dicom', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.inflate': ('reading/pixel_data.html#inflate', 'boneage/pixel_data.py'),
+                                    'boneage.pixel_data.is_changed': ('reading/pixel_data.html#is_changed', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.parse_header': ('reading/pixel_data.html#parse_header', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.pixel_shapes': ('reading/pixel_data.html#pixel_shapes', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.read_header': ('reading/pixel_data.html#read_header', 'boneage/pixel_data.py'),
