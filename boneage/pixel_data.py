@@ -126,7 +126,8 @@ def inflate(data: bytes) -> bytes:
     plain, left, ended = _unpack(data, raw_bytes(header) + 2 * HEADER)
     if left: raise PictureError('unpacks to more than its pixels take; export it again')
     if not ended: raise EOFError('its deflated data have no end')
-    if is_changed(data[_packed_from(data):], plain[_packed_from(data):]): raise ValueError('its deflated data are damaged')
+    start = _packed_from(data)
+    if is_changed(data[start:], plain[start:]): raise ValueError('its deflated data are damaged')
     return plain
 
 # %% ../nbs/reading/04_pixel_data.ipynb #e0b6c413
