@@ -72,33 +72,31 @@ def check_levels(
 
 # %% ../nbs/reading/09_contrast.ipynb #161f0e5e
 BINS, WINDOW = 128, 5  # of the range of a hand's grey levels; of them that a heap takes
-END, STEEP = .12, 2  # of the range, at either end; times what the three windows beside it hold on average
-PILED, MOST_PILED = .15, .2  # of the hand: said; refused
+END, STEEP = .12, 2  # of the range, at its bright end; times what the three windows beside it hold on average
+PILED, MOST_PILED = .12, .2  # of the hand: said; refused
 BURNT = 'much of it is of nearly one grey, as if burnt out: its age may be off; give it with its full range'
 
 def piled_up(
     counts: np.ndarray, # of `count_levels`
 ) -> float: # share of the hand
-    "How much of a hand lies in a heap of grey levels at an end of their range."
+    "How much of a hand lies in a heap of grey levels at the bright end of their range."
     below = np.r_[0, counts.cumsum()] / counts.sum()
     low, high = np.searchsorted(below[1:], (.0005, .9995))
     bins = np.diff(np.interp(np.linspace(low, high + 1, BINS + 1), np.arange(len(below)), below))
-    heaps = [0.]
-    for each in (bins, bins[::-1]):
-        windows = np.convolve(each, np.ones(WINDOW), 'valid')
-        at = int(windows[round((1 - END) * len(windows)):].argmax()) + round((1 - END) * len(windows))
-        if windows[at] > STEEP * windows[at - 3 * WINDOW:at - WINDOW + 1].mean(): heaps.append(windows[at])
-    return float(max(heaps))
+    windows = np.convolve(bins, np.ones(WINDOW), 'valid')
+    first = round((1 - END) * len(windows))
+    at = first + int(windows[first:].argmax())
+    return float(windows[at]) if windows[at] > STEEP * windows[at - 3 * WINDOW:at - WINDOW + 1].mean() else 0.
 
 # %% ../nbs/reading/09_contrast.ipynb #f26d3bf2
 def check_heaps(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     mask: np.ndarray, # the hand, (height, width), bool
 ) -> str: # for people; empty where there is nothing to say
-    "Raise `PictureError` for a hand of which too much is piled up at white or black."
+    "Raise `PictureError` for a hand of which too much is piled up at white."
     share = piled_up(count_levels(positive, mask))
     if share > MOST_PILED:
-        raise PictureError(f'{share:.0%} of the hand is of nearly one grey level, burnt out or lost in black; '
+        raise PictureError(f'{share:.0%} of the hand is of nearly one grey level, burnt out; '
                            'export the radiograph again with its full range')
     return BURNT if share > PILED else ''
 

@@ -7,8 +7,8 @@
 table has the limits that it is about left out, and all others in place. `moved` is by how many months an age differs
 from that of the same radiograph as it is.
 
-clipping, heaps, levels, hand-size: part of the hand cut off at white or black, as it is or in noise, fewer grey levels,
-fewer pixels.
+clipping, levels, hand-size: part of the hand cut off at white or black, fewer grey levels, fewer pixels.
+heaps: part of it cut off at white, in noise.
 wrist: the picture cut off below the capitate.
 compression, blocks: JPEGs of falling quality, as they are and saved once more as PNG.
 borders: frames around a radiograph, and what makes its picture square, as PNG.
@@ -57,7 +57,7 @@ LENGTHS = (60, 80, 100, 120, 150, 180, 220) # px from capitate to fingertip
 RATES = (10, 25, 50, 75, 100, 150, 200, 300) # times smaller, by JPEG 2000
 QUALITIES, WORST = (90, 75, 60, 50, 40, 30, 20, 10), 7
 BELOW = (.12, .15, .18, .2, .22, .25, .28, .32, .36, .4, .5) # lengths of the hand below the capitate
-HEAPS = (0, .05, .08, .12, .15, .2, .25, .3, 1)
+HEAPS = (0, .05, .08, .12, .15, .2, .3, 1)
 LEVELS = (0, 6, 8, 10, 12, 16, 24, 48, 256)
 TURNS = 25 # bytes, of each JPEG
 
@@ -180,8 +180,8 @@ def heaps(assessor: Assessor, data: Path) -> pd.DataFrame:
     with patch('boneage.contrast.MOST_CLIPPED', 1), patch('boneage.contrast.MOST_PILED', 1):
         for film, hand, _ in registered(assessor, films(data, fold=0)):
             before = assessor.read_bone_age(hand, film.sex)
-            for end, share in product(ENDS, SHARES):
-                dim = 8 + .94 * cut_off(film.pixels, hand.mask, end, share) # so that no noise is cut off
+            for share in SHARES:
+                dim = 8 + .94 * cut_off(film.pixels, hand.mask, 'white', share) # so that no noise is cut off
                 noisy = grey(dim + chance.normal(0, 2, dim.shape))
                 rows.append(dict(piled=piled_up(count_levels(noisy, hand.mask)),
                                  moved=abs(read(assessor, noisy, film.sex) - before)))
