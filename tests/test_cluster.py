@@ -110,6 +110,13 @@ from boneage.cli import main
 archive.PART = 4
 raise SystemExit(main({}))
 """
+SLOWLY = """
+import time
+from boneage.cluster import archive
+at_once = archive.write_part
+def write_part(*part): at_once(*part); time.sleep(60)
+archive.write_part = write_part
+"""
 
 
 def test_an_object_store(address, store, tmp_path):
@@ -121,7 +128,8 @@ def test_an_object_store(address, store, tmp_path):
     main(['batch', str(folder), '--sex', 'F', '--out', str(tmp_path/'near.csv')])
     far = tmp_path/'far.csv'
     code = BATCH.format(['batch', place, '--sex', 'F', '--ray', address, '--threads', '1', '--out', str(far)])
-    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    nothing = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, '-c', SLOWLY + code], **nothing)
     parts, until = far.with_suffix('.parts'), time.time() + 120
     while not list(parts.glob('part-*.csv')) and time.time() < until and process.poll() is None: time.sleep(.05)
     process.send_signal(signal.SIGKILL)
