@@ -1180,6 +1180,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.pixel_data._shutter': ('reading/pixel_data.html#_shutter', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data._unpack': ('reading/pixel_data.html#_unpack', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data._weight': ('reading/pixel_data.html#_weight', 'boneage/pixel_data.py'),
+                                    'boneage.pixel_data.class_name': ('reading/pixel_data.html#class_name', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.decode_dicom': ('reading/pixel_data.html#decode_dicom', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.inflate': ('reading/pixel_data.html#inflate', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data.is_changed': ('reading/pixel_data.html#is_changed', 'boneage/pixel_data.py'),

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from .codestream import stream_size
 from .picture import Decoded, PictureError, jpeg_segments
+from .pixel_data import class_name
 
 # %% ../nbs/reading/05_artefacts.ipynb #df33c2f8
 SAME_ASPECT = .02  # relative difference of aspects that is left alone
@@ -141,8 +142,7 @@ def find_doubts(
     if found.coloured > FALSE_COLOURS: raise PictureError(FALSE)
     blocks = coarse > COARSE or _blockiness(px) > BLOCKY or _bits_a_pixel(stream, px) < THIN
     shapes = [high / wide for high, wide in found.shapes]
-    of = found.header.get('SOPClassUID') if found.header is not None else None
-    written = 'Secondary Capture' in str(getattr(of, 'name', ''))
+    written = found.header is not None and 'Secondary Capture' in class_name(found.header)
     texts = ((BLOCKS, blocks), (COLOURS, found.coloured > MARKED), (MORE, found.several), (WRITTEN, written),
              (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)))
     return [text for text, here in texts if here]

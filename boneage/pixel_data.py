@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SAID', 'RADIOGRAPHS', 'CLASSES', 'DEFLATED', 'ALIKE', 'LEVELS', 'PIXELS', 'AFTER', 'BEYOND', 'SIGNLESS',
-           'ENOUGH_BITS', 'SIDES', 'EDGES', 'FIELD', 'BESIDE', 'LINE', 'SPACINGS', 'GROUPS', 'parse_header',
-           'is_changed', 'inflate', 'rescale', 'read_spacing', 'pixel_shapes', 'decode_dicom', 'read_header']
+           'ENOUGH_BITS', 'SIDES', 'EDGES', 'FIELD', 'BESIDE', 'LINE', 'SPACINGS', 'GROUPS', 'class_name',
+           'parse_header', 'is_changed', 'inflate', 'rescale', 'read_spacing', 'pixel_shapes', 'decode_dicom',
+           'read_header']
 
 # %% ../nbs/reading/04_pixel_data.ipynb #9a33bdf2
 import zlib
@@ -47,9 +48,13 @@ def _fill_in(ds: 'pydicom.Dataset') -> None:
 RADIOGRAPHS = ('CR', 'DX', 'RG')  # modalities: computed, digital, and film radiography
 CLASSES = ('Computed Radiography', 'Digital X-Ray', 'Secondary Capture')  # in their names; the last of scanned films
 
+def class_name(ds: 'pydicom.Dataset') -> str: # its number, where nobody knows that class; empty where it says none
+    "What kind of object a data set says it is."
+    return str(getattr(ds.get('SOPClassUID'), 'name', ''))
+
 def _check_kind(ds: 'pydicom.Dataset') -> None:
     "Raise `PictureError` for a file that says that it is no radiograph."
-    kind = str(getattr(ds.get('SOPClassUID'), 'name', '')) # its number, where nobody knows that class
+    kind = class_name(ds)
     if 'Storage' in kind and not any(word in kind for word in CLASSES):
         raise PictureError(f'is a file of {kind}, no radiograph; give the radiograph')
     said = ds.get('Modality') or 'DX'
