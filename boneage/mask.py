@@ -99,7 +99,7 @@ def clean_mask(
 # %% ../nbs/reading/08_mask.ipynb #9f821c32
 SMALL, ROOM = .6, .25  # of the picture's longer side: what is no longer is looked at again; of its own, around it
 LOOKS = 2  # from nearer: the first may show more of a hand than was seen from afar
-ANOTHER = .1  # of the piece: what is larger, apart from it, may be a second hand, and both must be seen
+ANOTHER = .1  # of the piece: what is larger, apart from it, may be another piece of the same hand
 
 def look_closer(
     net: Network, # a trained U-Net
@@ -145,11 +145,10 @@ def is_negative(
 def find_hand(
     net: Network, # a trained U-Net
     pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # the picture, positive; the hand; whatever else was marked, bool
+) -> tuple[np.ndarray, np.ndarray]: # the picture, positive; the hand, bool
     "The positive and its hand, or a `PictureError` where there is none."
     for positive in (pixels, ~pixels):
-        marked = look_closer(net, positive, mark_hands(net, positive))
-        mask = clean_mask(marked)
+        mask = clean_mask(look_closer(net, positive, mark_hands(net, positive)))
         check_mask(mask)
         if not is_negative(positive, mask): break
-    return positive, mask, marked & ~mask
+    return positive, mask

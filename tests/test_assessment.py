@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from boneage.assessment import FAR, Assessment, Assessor, conclude
 from boneage.child import EXPOSED, MONTH_APART, OLDEST, age_by_dates, parse_sex, read_date, read_patient
 from boneage.drawn.cohort import draw_phantom
-from boneage.drawn.impostors import NO_HANDS, draw_impostors
+from boneage.drawn.impostors import NO_HANDS, draw_impostors, two_hands
 from boneage.learn.data import find_dataset, read_labels
 from boneage.networks import MANIFEST, WEIGHTS, WeightsError
 from boneage.reference import standard_deviation
@@ -165,6 +165,15 @@ def test_refuses_what_is_no_hand(assessor, save, kind):
         if impostor.kind != kind: continue
         found = assessor.assess(save(impostor.picture), 'F')
         assert not found.accepted and (found.bone_age_months, found.mirrored) == (None, None)
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_refuses_two_hands_on_one_film(assessor, save, seed):
+    """Beside or below the first, as large or smaller: nobody knows whose age it would be."""
+    rng = np.random.default_rng(seed)
+    hand = draw_phantom(120, True, rng, side=600, pose=False)
+    assert assessor.assess(save(hand.picture), 'M').accepted
+    assert not assessor.assess(save(two_hands(hand.picture, hand.points, rng)), 'M').accepted
 
 
 def test_refuses_a_page(assessor, save):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['Point', 'TURN', 'ZOOM', 'SOFT', 'GAMMA', 'GAIN', 'NOISE', 'FOG', 'PARTS', 'draw_chest', 'draw_skull', 'draw_knee',
            'draw_foot', 'draw_pelvis', 'draw_spine', 'WORDS', 'LETTERS', 'PAPER', 'INK', 'LINE_PX', 'LINE_GAP', 'EMPTY',
-           'LEAST_SIDE', 'WRIST_CUT', 'FINGER_CUT', 'HALF_CUT', 'BAR', 'LEFT_OVER', 'NO_HANDS', 'SPOILT', 'ellipse',
-           'limb', 'expose_body', 'draw_body', 'chest', 'skull', 'knee', 'foot', 'pelvis', 'spine', 'draw_page',
-           'draw_noise', 'draw_pattern', 'photographs', 'draw_photograph', 'turn_upright', 'cut', 'cut_wrist',
-           'cut_fingers', 'cut_half', 'two_hands', 'cross_out', 'swamp', 'too_dark', 'too_bright', 'Impostor',
-           'draw_impostors']
+           'LEAST_SIDE', 'WRIST_CUT', 'FINGER_CUT', 'HALF_CUT', 'GRAIN', 'BAR', 'LEFT_OVER', 'NO_HANDS', 'SPOILT',
+           'ellipse', 'limb', 'expose_body', 'draw_body', 'chest', 'skull', 'knee', 'foot', 'pelvis', 'spine',
+           'draw_page', 'draw_noise', 'draw_pattern', 'photographs', 'draw_photograph', 'turn_upright', 'cut',
+           'cut_wrist', 'cut_fingers', 'cut_half', 'two_hands', 'cross_out', 'swamp', 'too_dark', 'too_bright',
+           'Impostor', 'draw_impostors']
 
 # %% ../../nbs/drawn/06_impostors.ipynb #8b438daa
 from collections.abc import Callable, Iterator
@@ -284,10 +284,18 @@ def cut_half(picture: np.ndarray, points: np.ndarray, rng: np.random.Generator) 
     return cut(picture, columns=slice(0, middle) if rng.random() < .5 else slice(middle, None))
 
 # %% ../../nbs/drawn/06_impostors.ipynb #9d2686f8
+GRAIN = 2  # grey levels, standard deviation, of film with nothing on it
+
 def two_hands(picture: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    "Both hands on one film."
-    width, film = round(rng.uniform(0, .1) * picture.shape[1]), np.median(picture[:, [0, -1]])
-    return np.hstack([picture, np.full((len(picture), width), film, np.uint8), picture[:, ::-1]])
+    "Both hands on one film: the second beside the first or below it, as large or smaller."
+    gap, size, below = round(rng.uniform(0, .1) * picture.shape[1]), rng.uniform(.5, 1), rng.random() < .5
+    second = cv2.resize(picture[:, ::-1], None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
+    (height, width), (tall, broad) = picture.shape, second.shape
+    top, left = (height + gap, 0) if below else (0, width + gap)
+    whole = max(height, top + tall), max(width, left + broad)
+    film = np.clip(rng.normal(np.median(picture[:, [0, -1]]), GRAIN, whole), 0, 255).astype(np.uint8)
+    film[:height, :width], film[top:top + tall, left:left + broad] = picture, second
+    return film
 
 # %% ../../nbs/drawn/06_impostors.ipynb #fc17a5b4
 BAR = (.06, .12)  # width of a bar, shares of the longer side: the least and the most
