@@ -1172,6 +1172,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'boneage.pixel_data._is_makers': ('reading/pixel_data.html#_is_makers', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data._measures': ('reading/pixel_data.html#_measures', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data._nearer': ('reading/pixel_data.html#_nearer', 'boneage/pixel_data.py'),
+                                    'boneage.pixel_data._numbers': ('reading/pixel_data.html#_numbers', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data._packed_from': ('reading/pixel_data.html#_packed_from', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data._padding': ('reading/pixel_data.html#_padding', 'boneage/pixel_data.py'),
                                     'boneage.pixel_data._paint_over': ('reading/pixel_data.html#_paint_over', 'boneage/pixel_data.py'),

@@ -31,6 +31,12 @@ def _check_said(ds: 'pydicom.Dataset') -> None:
     if left_out := [key for key in SAID if not ds.get(key)]:
         raise PictureError(f'its header does not say {" and ".join(left_out)}; export it again')
 
+def _numbers(ds: 'pydicom.Dataset', key: str) -> np.ndarray: # (n,), float; of none, where it says nothing
+    "The numbers of an attribute; raises `PictureError` for what is none, as with a comma in it."
+    value = ds.get(key)
+    try: return np.ravel([] if value is None else value).astype(float)
+    except (TypeError, ValueError) as e: raise PictureError(f'its {key} is no number; export it again') from e
+
 def _fill_in(ds: 'pydicom.Dataset') -> None:
     "Give a data set what the standard implies where an attribute is missing or empty."
     from pydicom.uid import ImplicitVRLittleEndian
@@ -290,7 +296,7 @@ LINE = ('RescaleSlope', 'RescaleIntercept')  # from stored numbers to values
 def rescale(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray:
     "Values of stored numbers, bright = dense."
     from pydicom.pixels import apply_rescale
-    if not all(np.size(ds.get(key, 1)) == 1 and np.isfinite(float(ds.get(key, 1))) for key in LINE):
+    if not all(len(found := _numbers(ds, key)) < 2 and np.isfinite(found).all() for key in LINE):
         raise PictureError('has a RescaleSlope or RescaleIntercept that is no number; export it again')
     if ds.PhotometricInterpretation != 'MONOCHROME1': return apply_rescale(px, ds)
     if 'ModalityLUTSequence' in ds: return -apply_rescale(px, ds).astype(np.int32) # a table of stored numbers
@@ -314,7 +320,7 @@ def _pairs(
 ) -> Iterator[tuple[float, float]]:
     "Those of some attributes that are two numbers above zero."
     for key, part in product(keys, _measures(header)):
-        found = np.ravel(part.get(key) or []).astype(float)
+        found = _numbers(part, key)
         if len(found) == 2 and found.min() > 0: yield float(found[0]), float(found[1])
 
 def read_spacing(

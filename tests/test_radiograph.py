@@ -810,6 +810,16 @@ def test_a_slope_that_is_none(tmp_path, slope):
     with pytest.raises(PictureError, match='no number'): read_pixels(tmp_path/'a.dcm')
 
 
+@pytest.mark.parametrize('key, value', [('PixelSpacing', [.125, .125]), ('PixelAspectRatio', None), ('RescaleSlope', .125)])
+def test_a_comma_for_the_point(tmp_path, key, value):
+    """As programs write it that follow the country they run in."""
+    file = write_dicom(tmp_path/'a.dcm', blob(), **{key: value or [12, 12]})
+    old, new = (b'0.125', b'0,125') if value else (b'12\\12 ', b'1,2\\12')
+    assert old in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(old, new))
+    with pytest.raises(PictureError, match=f'{key} is no number'): read_pixels(file)
+
+
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 def test_colours_of_sixteen_bits_keep_them(tmp_path, suffix):
     """Pillow would keep eight: of a radiograph of twelve that leaves few levels."""

@@ -42,9 +42,9 @@ def choose(
     "The labels of some ids, each once; those of `ids` that have no label are passed over."
     if labels.empty: raise LabelError(f'{csv}: has no rows; give at least one radiograph with its age')
     labels = labels.drop_duplicates('id')
-    if ids is None: return labels
-    chosen = labels[labels.id.isin(set(ids))]
+    chosen = labels if ids is None else labels[labels.id.isin(set(ids))]
     if chosen.empty: raise LabelError(f'{csv}: has none of the ids asked for; check that they are of this data set')
+    if chosen.boneage.isna().all(): raise LabelError(f'{csv}: has no bone age to compare with; give at least one')
     return chosen
 
 # %% ../../nbs/learning/12_evaluation.ipynb #982bad61
