@@ -810,7 +810,8 @@ def test_a_slope_that_is_none(tmp_path, slope):
     with pytest.raises(PictureError, match='no number'): read_pixels(tmp_path/'a.dcm')
 
 
-@pytest.mark.parametrize('key, value', [('PixelSpacing', [.125, .125]), ('PixelAspectRatio', None), ('RescaleSlope', .125)])
+@pytest.mark.parametrize('key, value', [
+    ('PixelSpacing', [.125, .125]), ('PixelAspectRatio', None), ('RescaleSlope', .125)])
 def test_a_comma_for_the_point(tmp_path, key, value):
     """As programs write it that follow the country they run in."""
     file = write_dicom(tmp_path/'a.dcm', blob(), **{key: value or [12, 12]})
