@@ -63,8 +63,10 @@ def is_squared(
     "Whether a picture is square, not by bands: as broad on two opposite sides, or on the right or below alone."
     if len(px) != px.shape[1]: return False
     n, (top, bottom, left, right) = len(px), bands
-    def along(first, last): return first + last > NARROW * n and (abs(first - last) <= EVEN or first <= NONE * n)
-    return not (along(left, right) and top + bottom <= NONE * n or along(top, bottom) and left + right <= NONE * n)
+    def is_padding(first, last): return first + last > NARROW * n and (abs(first - last) <= EVEN or first <= NONE * n)
+    at_sides = is_padding(left, right) and top + bottom <= NONE * n
+    at_ends = is_padding(top, bottom) and left + right <= NONE * n
+    return not (at_sides or at_ends)
 
 def fill_frame(
     px: np.ndarray, # (height, width)
@@ -154,5 +156,6 @@ def doubt_shape(
     "What may be wrong with pixels that are said not to be square; raises `PictureError` for a shape that none has."
     most = max(stretch, 1 / stretch)
     if most > MOST_STRETCHED:
-        raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide; export it again')
+        raise PictureError(f'its pixels are said to be over {MOST_STRETCHED} times as long as wide, '
+                           'or as wide as long; export it again')
     return [OBLONG.format(stretch)] if most > STRETCHED else []

@@ -44,7 +44,7 @@ class Assessment:
     months_by_sex: dict[str, float] | None = None # of a child whose sex nobody says: as F and as M
     sex_from: str = 'given' # or PatientSex, where the DICOM header said it; empty where nothing says it
     age_from: str = '' # given, PatientBirthDate or PatientAge
-    maturity: str = '' # delayed, within or advanced, at two standard deviations, or why there is no score; no diagnosis
+    maturity: str = '' # delayed, normal or advanced, at two standard deviations, or why there is no score; no diagnosis
     adult_height_cm: float | None = None # to expect, where the child's height was given; None where there is no table
     adult_height: str = '' # the same in words, or why there is none
     note: str = '' # what in the header contradicts itself or what was given, what may be wrong and cannot be seen
@@ -236,9 +236,9 @@ class Assessor(Reader):
     "The whole way from a file to its assessment, with the networks of a `Reader`."
     def examine(self,
         file: str | Path, # PNG, JPEG, TIFF, BMP or DICOM
-        sex: str | None = None, # F or M, anything else raises `ValueError`; None: what the DICOM header says
+        sex: str | None = None, # F or M, or a word for it; anything else raises `ValueError`; None: what the DICOM header says
         width: float | None = None, height: float | None = None, # original size, px, where the file may be squashed
-        age_months: float | None = None, # the child's own age, to compare with; None: what the DICOM header says
+        age_months: float | None = None, # the child's own age; one that is none raises `ValueError`; None: as the header says
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
         frame: int | None = None, # of a DICOM file of several, or page of a TIFF, counted from 1
         anyway: bool = False, # read what says that it is no radiograph; believe what is given against the header

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEXES', 'SEX_NAMES', 'SEX_COLOURS', 'SEX_WORDS', 'TRUTHS', 'OLDEST', 'HEIGHTS', 'Rows', 'PROGRAMMERS', 'DAYS',
            'EXPOSED', 'TAKEN', 'MONTH_APART', 'YEAR_APART', 'PLACEHOLDER', 'UNSAID', 'parse_sex', 'in_years',
-           'parse_number', 'parse_age', 'parse_height', 'read_sex', 'read_male', 'read_text', 'split_rows', 'spelt',
+           'parse_number', 'parse_age', 'parse_height', 'read_male', 'read_text', 'split_rows', 'spelt',
            'find_separator', 'text_rows', 'Refusal', 'ChildError', 'in_line', 'aside', 'joined', 'Patient', 'Header',
            'read_date', 'age_by_dates', 'stated_age', 'contradiction', 'unread_age', 'read_sex_of', 'read_patient',
            'Child', 'find_child']
@@ -29,10 +29,10 @@ OLDEST = 240  # months: the oldest bone age, and the age at which the skeleton i
 
 # %% ../nbs/reading/01_child.ipynb #43e6ff7c
 def parse_sex(
-    text: str, # F or M, in any case
+    text: str, # F, female, girl, M, male or boy, in any case
 ) -> str: # F or M
     "The sex that somebody gave; raises `ValueError` for anything else."
-    if (sex := str(text).strip().upper()) in SEXES: return sex
+    if (word := str(text).strip().lower()) in SEX_WORDS: return SEX_WORDS[word]
     raise ValueError(f'{text!r} is not a sex; give F or M')
 
 def in_years(
@@ -46,9 +46,11 @@ def in_years(
 def parse_number(
     text: str,
 ) -> float:
-    "A number as people write it; raises `ValueError` for anything else, for Python's underscores too."
-    try: return float('' if '_' in text else text)
-    except ValueError: raise ValueError(f'{text!r} is not a number') from None
+    "A finite number as people write it; raises `ValueError` for anything else, for Python's underscores too."
+    try: number = float('' if '_' in text else text)
+    except ValueError: number = math.nan
+    if math.isfinite(number): return number
+    raise ValueError(f'{text!r} is not a number')
 
 def _known_number(text: str | None) -> float | None:
     "What somebody wrote, not a number where it is none; None where nothing is written."
@@ -59,7 +61,7 @@ def parse_age(
     text: str | None, # months, or nothing
 ) -> float | None: # months
     "An age as people write it; raises `ValueError` for what is none."
-    if (age := _known_number(text)) is None or 0 <= age < math.inf: return age
+    if (age := _known_number(text)) is None or age >= 0: return age
     raise ValueError(f'{text!r} is not an age; give months')
 
 # %% ../nbs/reading/01_child.ipynb #e5a3418c
@@ -72,17 +74,9 @@ def parse_height(
     if (height := _known_number(text)) is None or HEIGHTS[0] <= height <= HEIGHTS[1]: return height
     raise ValueError(f'{text!r} is not the height of a child; give centimetres')
 
-# %% ../nbs/reading/01_child.ipynb #ba8bca29
-def read_sex(
-    text: str, # F, female, girl, M, male or boy, in any case
-) -> str: # F or M
-    "The sex in a column of sexes; raises `ValueError` for anything else."
-    if (word := text.strip().lower()) in SEX_WORDS: return SEX_WORDS[word]
-    raise ValueError(f'{text!r} is not a sex; give F or M')
-
 # %% ../nbs/reading/01_child.ipynb #6333dc32
 def read_male(
-    text: str, # True, False, 1 or 0, or as `read_sex` takes it, in any case
+    text: str, # True, False, 1 or 0, or as `parse_sex` takes it, in any case
 ) -> str: # F or M
     "The sex in a column that says whether a child is male; raises `ValueError` for anything else."
     if (word := text.strip().lower()) in TRUTHS: return TRUTHS[word]
@@ -290,7 +284,9 @@ def find_child(
     age_months: float | None, # where it was given
     anyway: bool = False, # believe what is given against the header
 ) -> Child:
-    "The child, or a `ChildError` where two say different sexes, or the age is an adult's."
+    "The child, or a `ChildError` where two say different sexes or the age is an adult's; `ValueError` for no age."
+    if age_months is not None and not 0 <= age_months < math.inf:
+        raise ValueError(f'{age_months} is not an age; give months')
     against = bool(sex and patient.sex and sex != patient.sex)
     if against and not anyway:
         raise ChildError(f'its header says sex {patient.sex}, {sex} was given; '

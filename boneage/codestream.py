@@ -42,9 +42,11 @@ def _run_lengths(segment: bytes) -> int:
     "How many bytes a segment of runs and literals unpacks to."
     at = found = 0
     while at < len(segment):
-        code, n = segment[at], 0
-        if code != 128: n = code + 1 if code < 128 else 257 - code # 128: nothing
-        found, at = found + n, at + (1 + n if code < 128 else 1 + (code > 128))
+        code = segment[at]
+        if code < 128: n, step = code + 1, code + 2 # as many literals
+        elif code > 128: n, step = 257 - code, 2 # one byte, repeated
+        else: n, step = 0, 1 # nothing
+        found, at = found + n, at + step
     return found
 
 def _check_runs(ds: 'pydicom.Dataset', stream: bytes) -> None:

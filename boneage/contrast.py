@@ -62,8 +62,8 @@ def check_levels(
     counts = count_levels(positive, mask)
     levels = counts[counts > 0]
     if (used := used_levels(counts)) < FEWEST_LEVELS:
-        raise PictureError(f'the hand has no more than {used:.0f} grey level{"s" * (used >= 1.5)}: '
-                           'the exposure is beyond hope; export the radiograph again with its full range')
+        raise PictureError(f'the hand has no more than {used:.0f} grey level{"s" * (used >= 1.5)}, '
+                           'too few to show bones; export the radiograph again with its full range')
     for end, after in ((levels[0], levels[1]), (levels[-1], levels[-2])):
         if (share := end / levels.sum()) > MOST_CLIPPED and end > SPIKE * after:
             raise PictureError(f'{share:.0%} of the hand is cut off at one grey level, burnt out or lost in black; '

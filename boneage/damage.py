@@ -204,5 +204,6 @@ def check_rows(
     sideways, along = np.abs(points[0] - points[2]) # to the fingertip
     jump = seam(positive, above_wrist(points, mask)) if along > sideways else 1 # bones along the rows look like seams
     if jump > TORN_SEAM or is_torn(ask_rows(positive, points, mask)):
-        raise PictureError('its rows do not fit one another: the file is damaged; copy it again from its source')
+        raise PictureError('its rows do not fit one another: the file is damaged, or several exposures are on it; '
+                           'copy it again, or give each hand a picture of its own')
     return SHIFTED if jump > SEAM or seam(positive, np.ones_like(mask)) > TORN_SEAM else ''

@@ -154,7 +154,8 @@ LOSSLESS = 0xc3  # the marker of a JPEG without losses, which libjpeg cannot mak
 
 def _end_of_jpeg(data: bytes) -> int:
     "Where the first picture of a JPEG ends: after its segments, which may hold a smaller one, and its first scan."
-    return data.find(b'\xff\xd9', max((end for *_, end in jpeg_segments(data)), default=2)) % len(data)
+    end = data.find(b'\xff\xd9', max((end for *_, end in jpeg_segments(data)), default=2))
+    return end if end >= 0 else len(data)
 
 def has_more(data: bytes) -> bool:
     "Whether a JPEG says that it keeps other pictures after its own."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LITTLE_WRIST', 'SHORT', 'LEAST_LENGTH',
-           'look', 'hand_length', 'upright_angle', 'find_points', 'outline_distance', 'check_points', 'beyond_capitate',
-           'check_whole']
+           'predict_points', 'hand_length', 'upright_angle', 'find_points', 'outline_distance', 'check_points',
+           'beyond_capitate', 'check_whole']
 
 # %% ../nbs/reading/11_points.ipynb #5be0e792
 import cv2
@@ -17,7 +17,7 @@ from .warp import crop_matrix, move_points, warp
 # %% ../nbs/reading/11_points.ipynb #b3473394
 POINT_NAMES = ('mid_tip', 'thumb_tip', 'capitate')  # the rows of every array of key points
 
-def look(
+def predict_points(
     net: Network, # a trained key-point network: -1 and 1 are the centres of the first and the last pixel
     squares: np.ndarray, # (n, side, side), uint8
 ) -> np.ndarray: # (n, 3, 2), pixels of the square
@@ -46,10 +46,10 @@ def find_points(
 ) -> tuple[np.ndarray, float]: # the points (3, 2) in the picture's pixels; the doubt in lengths of the hand
     "The three key points of a hand, and how far the network disagrees with itself about them."
     side = net.shape[0]
-    angle = upright_angle(look(net, warp(hand, crop_matrix(mask, side), (side, side))[None])[0])
+    angle = upright_angle(predict_points(net, warp(hand, crop_matrix(mask, side), (side, side))[None])[0])
     matrix = crop_matrix(mask, side, angle)
     square = warp(hand, matrix, (side, side))
-    seen, mirrored = look(net, np.stack([square, square[:, ::-1]]))
+    seen, mirrored = predict_points(net, np.stack([square, square[:, ::-1]]))
     mirrored[:, 0] = side - 1 - mirrored[:, 0]
     points = move_points(cv2.invertAffineTransform(matrix), (seen + mirrored) / 2)
     return points, float(np.linalg.norm(seen - mirrored, axis=1).max() / max(hand_length(seen), 1e-6))

@@ -110,10 +110,11 @@ def read_radiograph(
     try:
         with warnings.catch_warnings(action='ignore'):
             found = decode_dicom(data, frame, anyway) if begins_as_dicom(data) else decode_image(data, frame)
-            header, notes = found.header, find_doubts(found := _usable(found))
+            found = _usable(found)
+            header, notes = found.header, find_doubts(found)
             px, shrunk = _shrink(found.pixels)
             px = _unsigned(px if header is None else rescale(px, header))
-            about = (None, Patient()) if header is None else (read_spacing(header), read_patient(header))
+            spacing, patient = (None, Patient()) if header is None else (read_spacing(header), read_patient(header))
     except (PictureError, ImportError): raise  # a library that is missing is no fault of the picture
     except Exception as e: raise _refusal(e, begins_as_dicom(data)) from e  # decoders raise many types
     high, wide = found.shapes[0]
@@ -122,7 +123,7 @@ def read_radiograph(
     px = unsquash(px, *(original or (px.shape[1] * wide, px.shape[0] * high)))
     bands = find_bands(px)
     if square := header is None and original is None and is_squared(px, bands): notes.insert(0, SQUARE)
-    return Radiograph(fill_frame(px, bands), about[0], shrunk, about[1], square, joined(*notes), header)
+    return Radiograph(fill_frame(px, bands), spacing, shrunk, patient, square, joined(*notes), header)
 
 # %% ../nbs/reading/06_radiograph.ipynb #be89c447
 def read_pixels(

@@ -44,7 +44,7 @@ class Comparison:
     "A bone age beside the child's own age. It is no diagnosis."
     difference: float # bone age minus age, months
     score: float | None # standard deviation score; None outside the reference
-    word: str # delayed, within, advanced, or why there is no score
+    word: str # delayed, normal, advanced, or why there is no score
 
 def compare(
     bone_age: float, # months
@@ -55,7 +55,7 @@ def compare(
     difference = bone_age - age
     try: score = difference / standard_deviation(age, sex)
     except ValueError as error: return Comparison(round(difference, 1), None, str(error))
-    word = 'delayed' if score < -2 else 'advanced' if score > 2 else 'within'
+    word = 'delayed' if score < -2 else 'advanced' if score > 2 else 'normal'
     return Comparison(round(difference, 1), round(score, 2), word)
 
 # %% ../nbs/reading/20_reference.ipynb #6d273f41
@@ -66,11 +66,11 @@ BOYS: Shares = {
             69.5, 70.2, 70.9, 71.6, 72.3, 73.1, 73.9, 74.6, 75.2, 76.1, 76.9, 77.7, 78.4, 79.1, 79.5, 80, 80.4,
             81.2, 81.8, 82.7, 83.4, 84.3, 85.3, 86.3, 87.6, 89, 90.2, 91.4, 92.7, 93.8, 94.8, 95.8, 96.8, 97.3,
             97.6, 98, 98.2, 98.5, 98.7, 98.9, 99.1, 99.3, 99.4, 99.5, 99.6, 99.8, 100)),
-    'accelerated': ((*range(84, 205, 3),), (
+    'advanced': ((*range(84, 205, 3),), (
             67, 67.6, 68.3, 68.9, 69.6, 70.3, 70.9, 71.5, 72, 72.8, 73.4, 74.1, 74.7, 75.3, 75.8, 76.3, 76.7,
             77.6, 78.6, 80, 80.9, 81.8, 82.8, 83.9, 85, 86.3, 87.5, 89, 90.5, 91.8, 93, 94.3, 95.8, 96.7, 97.1,
             97.6, 98, 98.3, 98.5, 98.8, 99)),
-    'retarded': ((*range(72, 157, 3),), (
+    'delayed': ((*range(72, 157, 3),), (
             68, 69, 70, 70.9, 71.8, 72.8, 73.8, 74.7, 75.6, 76.5, 77.3, 77.9, 78.6, 79.4, 80, 80.7, 81.2, 81.6,
             81.9, 82.1, 82.3, 82.7, 83.2, 83.9, 84.5, 85.2, 86, 86.9, 88))}
 
@@ -81,27 +81,27 @@ GIRLS: Shares = {
             72, 72.9, 73.8, 75.1, 75.7, 76.5, 77.2, 78.2, 79, 80.1, 81, 82.1, 82.7, 83.6, 84.4, 85.3, 86.2,
             87.4, 88.4, 89.6, 90.6, 91, 91.4, 91.8, 92.2, 93.2, 94.1, 95, 95.8, 96.7, 97.4, 97.8, 98, 98.3,
             98.6, 98.8, 99, 99.1, 99.3, 99.4, 99.6, 99.6, 99.7, 99.8, 99.9, 99.95, 100)),
-    'accelerated': (GIRLS_AGES[4:-1], (
+    'advanced': (GIRLS_AGES[4:-1], (
             71.2, 72.2, 73.2, 74.2, 75, 76, 77.1, 78.4, 79, 80, 80.9, 81.9, 82.8, 84.1, 85.6, 87, 88.3, 88.7,
             89.1, 89.7, 90.1, 91.3, 92.4, 93.5, 94.5, 95.5, 96.3, 96.8, 97.2, 97.7, 98, 98.3, 98.6, 98.8, 99,
             99.2, 99.3, 99.4, 99.5, 99.7, 99.8, 99.95)),
-    'retarded': (GIRLS_AGES[:-2], (
+    'delayed': (GIRLS_AGES[:-2], (
             73.3, 74.2, 75.1, 76.3, 77, 77.9, 78.8, 79.7, 80.4, 81.3, 82.3, 83.6, 84.1, 85.1, 85.8, 86.6, 87.4,
             88.4, 89.6, 90.7, 91.8, 92.2, 92.6, 92.9, 93.2, 94.2, 94.9, 95.7, 96.4, 97.1, 97.7, 98.1, 98.3,
             98.6, 98.9, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8, 99.9, 99.9, 99.95, 100))}
 SHARES = {'M': BOYS, 'F': GIRLS}
 
 # %% ../nbs/reading/20_reference.ipynb #0d865881
-APART = 12 # months between bone age and age from which on a child is accelerated or retarded
+APART = 12 # months between bone age and age from which on a child is advanced or delayed
 
 # %% ../nbs/reading/20_reference.ipynb #e7eae807
 def growth_group(
     bone_age: float, # months
     age: float, # chronological, months
-) -> str: # average, accelerated or retarded
+) -> str: # average, advanced or delayed
     "Which of the three tables a child is read in."
     if abs(bone_age - age) < APART: return 'average'
-    return 'accelerated' if bone_age > age else 'retarded'
+    return 'advanced' if bone_age > age else 'delayed'
 
 # %% ../nbs/reading/20_reference.ipynb #a737ace2
 def share_of_adult_height(
@@ -124,7 +124,7 @@ class AdultHeight:
     "The adult height to expect, by Bayley and Pinneau."
     cm: float # to a tenth
     share: float # per cent of it that has been reached
-    group: str # average, accelerated or retarded
+    group: str # average, advanced or delayed
 
     def __str__(self) -> str:
         return f'adult height {self.cm:g} cm by Bayley and Pinneau, give or take {HEIGHT_ERROR:g} ({self.group} table)'

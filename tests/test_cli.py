@@ -443,9 +443,20 @@ def test_draw(boneage, tmp_path):
         assert status == 2 and 'would be written over' in err[0]
         assert before == {file: file.read_bytes() for file in before}
     for wrong, says in (('some', 'one hand needs'), ('one.png --months 90', 'one hand needs'),
-                        ('one.jpg --sex F --months 90', 'one.jpg does not end in .png; name a file that does')):
+                        ('one.jpg --sex F --months 90', 'one.jpg does not end in .png; name a file that does'),
+                        ('others --hands 2 --sex F --months 98', '--hands are of all ages and both sexes')):
         status, _, err = boneage('draw', *wrong.split())
         assert status == 2 and len(err) == 1 and says in err[0]
+
+
+@pytest.mark.parametrize('line, says', [
+    ('assess a.png --sex F --refusals', '--refusals are DICOM reports; add --dicom DIR'),
+    ('train age d --out r --cpus 2', '--cpus and --gpus are for workers; add --ray'),
+    ('train age d --out r --gpus .5', '--cpus and --gpus are for workers; add --ray'),
+    ('train age d --out r --start --trunk-weights {}', '--start begins as whole networks; leave --trunk-weights out')])
+def test_an_option_that_would_do_nothing(boneage, line, says):
+    status, _, (error,) = boneage(*line.format(__file__).split())
+    assert status == 2 and says in error
 
 
 def test_demo(boneage, monkeypatch, tmp_path):

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from boneage.assessment import Assessment, Examined, conclude, of_unknown_sex
+from boneage.child import OLDEST
 from boneage.clinic import follow
 from boneage.clinic.batch import BatchError, Job, as_row, assess_batch, columns, find_jobs, read_row
 from boneage.clinic.dicom import POINTED_AT, draw_result, read_report, result_lines, write_capture, write_report
@@ -583,16 +584,18 @@ def test_a_refusal_is_a_report(examined, tmp_path):
     assert 'no hand was found' in ' '.join(result_lines(refused_of(examined.found)))
 
 
-def test_no_word_of_a_picture_is_cut_off(examined):
-    """Long words of a reference that does not reach, a note and a height: all within the picture."""
-    found = replace(examined.found, standard_deviation_score=None, note='its sides are equal: give the original ' * 2,
+@pytest.mark.parametrize('notes', range(0, 13, 2))
+def test_no_word_of_a_picture_is_cut_off(examined, notes):
+    """Long words of a reference that does not reach, notes and a height: all within the picture."""
+    found = replace(examined.found, standard_deviation_score=None,
+                    note='its sides are equal: give the original ' * notes,
                     maturity='no reference for girls of 200 months: it reaches from 3 months to 16 years',
                     adult_height='adult height 170.2 cm by Bayley and Pinneau, give or take 8 (average table)')
     lines = result_lines(found)
     page = draw_result(np.zeros((260, 200), np.uint8), lines)
     assert page[-20:].max() == page[:, -4:].max() == page[:, :610].max() == 0
     empty = draw_result(np.zeros((260, 200), np.uint8), lines[:-1])
-    assert (page != empty).any(), 'the terms are on it'
+    assert len(page) > len(empty) or (page != empty).any(), 'the terms are on it'
 
 
 def test_an_age_in_doubt_has_no_verdict_anywhere(assessor, examined, tmp_path):
@@ -626,6 +629,13 @@ def test_a_pace_that_no_child_has(readings, since, half):
     """Ages in years, or a wrong one among others."""
     with pytest.raises(follow.FollowError, match=f'in the .* months since {since} are more .* in months$'):
         course_of(*readings, half=half)
+
+
+def test_the_oldest_are_drawn():
+    """A bone age and an age at the end of their range lie within the drawing."""
+    page = follow.course_part(course_of((OLDEST - 24, OLDEST - 20), (OLDEST, OLDEST), half=None))
+    *_, (x, y) = re.findall(r'<circle cx="([^"]+)" cy="([^"]+)"', page)
+    assert float(x) == 382 and float(y) == 10
 
 
 @given(st.floats(3, 200), st.floats(1, 12), st.floats(8, 20), st.floats(0, 1))

@@ -96,7 +96,7 @@ def test_light_installation(environment, hand, tmp_path):
                            (['batch', 'hand.png', '--ray', '--out', 'ages.csv'], 'cluster')):
         done = run(*command)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
-        assert f"pip install 'boneage[{extra}]'" in done.stderr
+        assert f"pip install '.[{extra}]'" in done.stderr
 
 
 def test_weights_are_shipped():

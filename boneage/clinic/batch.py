@@ -10,7 +10,7 @@ __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABL
            'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
-import csv, glob, os, warnings
+import csv, glob, os, re, warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
-from ..child import DAYS, SEX_WORDS, UNSAID, Rows, parse_age, read_male, read_sex, spelt, text_rows
+from ..child import DAYS, SEX_WORDS, UNSAID, Rows, parse_age, parse_sex, read_male, spelt, text_rows
 from ..picture import UNREAD, picture_files, whole
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
@@ -52,7 +52,8 @@ def parse_date(
     text: str, # YYYY-MM-DD or YYYYMMDD
 ) -> date:
     "A date that means one day everywhere; raises `ValueError` for any other."
-    try: return datetime.fromisoformat(text).date() # some programs write a time behind it
+    day = re.match(r'\d{4}-\d\d-\d\d|\d{8}', text, re.ASCII) # no week, no day of the year
+    try: return datetime.fromisoformat(text if day else '').date() # some programs write a time behind it
     except ValueError: raise ValueError(f'{text!r} is not a date; give it as 2020-12-31') from None
 
 def age_on(
@@ -70,7 +71,7 @@ def age_on(
 # %% ../../nbs/clinic/01_batch.ipynb #382edc48
 COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {  # name -> what it is of a `Job`, how a cell is read
     **dict.fromkeys(('file', 'filename', 'path', 'image', 'picture', 'radiograph'), ('file', str)),
-    **dict.fromkeys(('sex', 'gender', 'patientsex'), ('sex', read_sex)), 'male': ('sex', read_male),
+    **dict.fromkeys(('sex', 'gender', 'patientsex'), ('sex', parse_sex)), 'male': ('sex', read_male),
     **dict.fromkeys(('agemonths', 'ageinmonths', 'age'), ('age_months', parse_age)),
     **dict.fromkeys(('birthdate', 'dateofbirth', 'patientbirthdate'), ('birth date', parse_date)),
     **dict.fromkeys(('date', 'studydate', 'exposuredate', 'dateofexposure'), ('date of exposure', parse_date))}

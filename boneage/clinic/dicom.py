@@ -77,20 +77,20 @@ _SCHEME.CodingSchemeDesignator, _SCHEME.CodingSchemeName = '99BONEAGE', 'codes o
 _SCHEME.CodingSchemeResponsibleOrganization = 'boneage'
 _ADULT_HEIGHT = _code('ADULT_HEIGHT', 'Predicted adult height, Bayley and Pinneau')
 _FINDING = _code('RDES14', 'Pediatric bone age', 'RADELEMENT')
-_DETERMINATIONS = {'delayed': _code('DELAYED', 'delayed'), 'within': _code('NORMAL', 'normal'),
-                   'advanced': _code('ADVANCED', 'advanced')}
+_DETERMINATIONS = {word: _code(word.upper(), word) for word in ('delayed', 'normal', 'advanced')}
 
 # %% ../../nbs/clinic/03_dicom.ipynb #75994599
 def _measurements(found: Assessment) -> list[sr.Measurement]:
     "The numbers of an assessment, coded; what is not known is left out, and of a refused hand there is none."
     months, (low, high) = codes.UCUM.Month, found.interval_months or (None, None)
     least, most = found.consensus_months or (None, None)
-    share = f'{found.level or 0:.0%} prediction interval'
+    level = round(100 * found.level, 4) if found.interval_months and found.level else None
     rows = [(_BONE_AGE, found.bone_age_months, months),
-            (_code('INTERVAL_LOW', f'low end of the {share}'), low, months),
-            (_code('INTERVAL_HIGH', f'high end of the {share}'), high, months),
-            (_code('CONSENSUS_LOW', f'low end of the {share}, many readers'), least, months),
-            (_code('CONSENSUS_HIGH', f'high end of the {share}, many readers'), most, months),
+            (_code('INTERVAL_LOW', 'low end of the prediction interval'), low, months),
+            (_code('INTERVAL_HIGH', 'high end of the prediction interval'), high, months),
+            (_code('CONSENSUS_LOW', 'low end of the prediction interval, many readers'), least, months),
+            (_code('CONSENSUS_HIGH', 'high end of the prediction interval, many readers'), most, months),
+            (_code('LEVEL', 'share that such intervals hold'), level, codes.UCUM.Percent),
             (codes.DCM.SubjectAge, found.age_months, months),
             (_code('DIFFERENCE', 'Bone age minus age'), found.difference_months, months),
             (codes.DCM.ZScoreOfMeasurement, found.standard_deviation_score, codes.UCUM.NoUnits),
@@ -210,11 +210,11 @@ ROW = 36 # letters of the text beside the hand
 def draw_result(
     canvas: np.ndarray, # registered hand, (height, width), uint8
     lines: list[str], # what to write beside it
-) -> np.ndarray: # (780, 1200, 3), uint8
+) -> np.ndarray: # (780 or more, 1200, 3), uint8: as high as the lines want
     "The hand with some lines of text to its right."
-    page = np.zeros((780, 1200, 3), np.uint8)
-    page[:, :600] = cv2.resize(canvas, (600, 780), interpolation=cv2.INTER_CUBIC)[..., None]
     rows = [row for line in lines for row in textwrap.wrap(line, ROW)]
+    page = np.zeros((max(780, 50 + 34 * len(rows)), 1200, 3), np.uint8)
+    page[:780, :600] = cv2.resize(canvas, (600, 780), interpolation=cv2.INTER_CUBIC)[..., None]
     for n, row in enumerate(rows):
         cv2.putText(page, row, (620, 50 + 34 * n), cv2.FONT_HERSHEY_SIMPLEX, .8, _WHITE, 1, cv2.LINE_AA)
     return page

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment
 from ..assessment import Assessment, Examined
-from ..child import SEX_NAMES, in_years, joined, read_date
+from ..child import OLDEST, SEX_NAMES, in_years, joined, read_date
 from .report import whole_page
 from ..reference import AGES, DEVIATIONS
 
@@ -173,13 +173,13 @@ PART = """<section><div><h2>Over the years: a {{ name }}</h2>
 {% for r in course %}<tr><td>{{ years(r.age) }}</td><td>{{ '%.1f' % r.bone_age }} months ({{ years(r.bone_age) }})</td>
 <td>{% if r.half is not none %}{{ '%.1f' % r.half }}{% endif %}</td></tr>{% endfor %}</table></div>
 <div><svg viewBox="0 0 400 400" role="img" aria-label="bone age against age, beside healthy children's">
-{% for year in range(0, 20, 2) %}<g font-size="13" fill="currentColor">
+{% for year in range(0, oldest // 12 + 1, 2) %}<g font-size="13" fill="currentColor">
 <line x1="{{ x(year * 12) }}" x2="{{ x(year * 12) }}" y1="10" y2="352" stroke="#8883"/>
 <line x1="40" x2="382" y1="{{ y(year * 12) }}" y2="{{ y(year * 12) }}" stroke="#8883"/>
 <text x="{{ x(year * 12) }}" y="370" text-anchor="middle">{{ year }}</text>
 <text x="34" y="{{ y(year * 12) + 5 }}" text-anchor="end">{{ year }}</text></g>{% endfor %}
 <polygon points="{{ band }}" fill="#888" opacity=".3"/>
-<line x1="{{ x(0) }}" y1="{{ y(0) }}" x2="{{ x(228) }}" y2="{{ y(228) }}" stroke="#888" stroke-dasharray="4 4"/>
+<line x1="{{ x(0) }}" y1="{{ y(0) }}" x2="{{ x(oldest) }}" y2="{{ y(oldest) }}" stroke="#888" stroke-dasharray="4 4"/>
 <polyline points="{% for r in course %}{{ x(r.age) }},{{ y(r.bone_age) }} {% endfor %}" fill="none"
  stroke="#2b7bba" stroke-width="2"/>
 {% for r in course %}{% if r.half is not none %}<line x1="{{ x(r.age) }}" x2="{{ x(r.age) }}" stroke="#2b7bba"
@@ -196,8 +196,8 @@ def course_part(
     course: Sequence[Reading], # of `read_course`
 ) -> str: # HTML, which names no child and no file
     "The course of a child, to stand in a page."
-    def x(age): return round(40 + age / 228 * 342, 1)
-    def y(age): return round(352 - age / 228 * 342, 1)
+    def x(age): return round(40 + age / OLDEST * 342, 1)
+    def y(age): return round(352 - age / OLDEST * 342, 1)
     sex = course[0].sex
     deviations = np.array(DEVIATIONS[sex])
     ages = np.array(AGES[:len(deviations)])
@@ -205,7 +205,7 @@ def course_part(
     band = ' '.join(f'{x(age)},{y(bone_age)}' for age, bone_age in ends)
     template = Environment(autoescape=True).from_string(PART)
     return template.render(course=course, lines=in_words(course), name=SEX_NAMES[sex], x=x, y=y, band=band,
-                           years=in_years)
+                           years=in_years, oldest=OLDEST)
 
 def course_page(
     course: Sequence[Reading], # of `read_course`

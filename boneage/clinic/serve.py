@@ -110,11 +110,11 @@ def add_service(app: FastAPI, assessor: Assessor, most_waiting: int = MOST_WAITI
     def version() -> dict[str, str]: return {'boneage': __version__, 'model': assessor.model}
 
 # %% ../../nbs/clinic/04_serve.ipynb #47a234b2
-MOST_BYTES = 64 * 2**20 # of an upload
+MOST_BYTES = 128 * 2**20 # of a request, and so of a radiograph
 
 class LimitBody:
     "Turn away requests whose body is too large, or of a size that nobody says, before anything of it is read."
-    def __init__(self, app, most: int = 2 * MOST_BYTES): self.app, self.most = app, most
+    def __init__(self, app, most: int = MOST_BYTES): self.app, self.most = app, most
 
     async def __call__(self, scope, receive, send):
         answer = self.app

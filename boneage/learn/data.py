@@ -26,7 +26,7 @@ from PIL import Image
 
 # %% ../../nbs/learning/02_data.ipynb #8ac3f920
 from ..child import (
-    OLDEST, SEX_COLOURS, SEX_NAMES, SEXES, parse_number, read_male, read_sex, spelt, text_rows)
+    OLDEST, SEX_COLOURS, SEX_NAMES, SEXES, parse_number, parse_sex, read_male, spelt, text_rows)
 from ..hand import Registered
 from ..mask import is_negative
 from ..points import POINT_NAMES
@@ -100,7 +100,7 @@ def read_labels(
     ids, ages, sexes = (table[_find_column(list(table.columns), name, csv)] for name in SPELLINGS)
     if (blank := ids.str.strip() == '').any():
         raise LabelError(f'{csv}: line {blank.idxmax()} has no id; give it one or delete it')
-    read, words = (read_male, 'True or False') if spelt(str(sexes.name)) == 'male' else (read_sex, 'a sex (M or F)')
+    read, words = (read_male, 'True or False') if spelt(str(sexes.name)) == 'male' else (parse_sex, 'a sex (M or F)')
     labels = pd.DataFrame(dict(
         id=ids.map(picture_id),
         boneage=_convert(ages, _number, 'a number of months', csv),
