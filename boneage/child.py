@@ -14,7 +14,7 @@ __all__ = ['SEXES', 'SEX_NAMES', 'SEX_COLOURS', 'SEX_WORDS', 'TRUTHS', 'OLDEST',
 import codecs, csv, io, math, re, unicodedata
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
 # %% ../nbs/reading/01_child.ipynb #834bbb9e
@@ -47,7 +47,8 @@ def parse_number(
     text: str,
 ) -> float:
     "A finite number as people write it; raises `ValueError` for anything else, for Python's underscores too."
-    try: number = float('' if '_' in text else text)
+    comma = re.fullmatch(r'\s*\d+,\d\d?\s*', text, re.ASCII)
+    try: number = float(text.replace(',', '.') if comma else '' if '_' in text else text)
     except ValueError: number = math.nan
     if math.isfinite(number): return number
     raise ValueError(f'{text!r} is not a number')
@@ -150,7 +151,7 @@ def in_line(
 
 PROGRAMMERS = re.compile( # words that tell a user nothing
     r"[Ee]rror|[Ww]arning|[Ee]xception|object|array|float|integer|None|<class|\(\)|'|\btag\b|unpack|buffer|index|"
-    'subsection|recursion|operand|shape')
+    r'subsection|recursion|operand|shape|\w_\w')
 
 def aside(error: Exception) -> str:
     "What a library says of an error, in brackets; nothing where its words are a programmer's."
@@ -196,7 +197,8 @@ def read_date(
 def _day_of(header: Header, key: str) -> date | None:
     "The day of an attribute that is a date, or a date with a time behind it."
     text = str(header.get(key, '')).strip()
-    return read_date(text[:8] if key.endswith('DateTime') else text)
+    day = read_date(text[:8] if key.endswith('DateTime') else text)
+    return day if day and day <= date.today() + timedelta(1) else None # a clock that runs ahead says nothing
 
 def age_by_dates(
     header: Header,

@@ -113,6 +113,7 @@ def _check_lossless(
 def _check_jpeg_ls(stream: bytes) -> None:
     "Raise `ValueError` for a JPEG-LS whose picture would take another length: what it holds is no picture."
     import jpeg_ls
+    if not stream.rstrip(b'\0').endswith(b'\xff\xd9'): raise EOFError('the JPEG-LS has no end') # it would be looked for
     px, said = jpeg_ls.decode_pixel_data(stream)
     if said['components'] > 1: return
     again = jpeg_ls.encode_pixel_data(bytes(px), said['allowed_lossy_error'], rows=said['height'],
@@ -143,8 +144,10 @@ def _check_jpeg_2000(stream: bytes) -> None:
 def _count_pictures(ds: 'pydicom.Dataset') -> int:
     "How many compressed pictures a data set holds: parts that begin as JPEG, JPEG 2000 or run lengths do."
     from pydicom.encaps import generate_fragments
+    from pydicom.uid import RLELossless
     _, *parts = generate_fragments(ds.PixelData) # the first is a table of offsets
-    return sum(part[:2] in (b'\xff\xd8', b'\xff\x4f') or part[4:8] == b'\x40\0\0\0' for part in parts)
+    if ds.file_meta.TransferSyntaxUID == RLELossless: return sum(part[4:8] == b'\x40\0\0\0' for part in parts)
+    return sum(part.startswith((b'\xff\xd8\xff', b'\xff\x4f\xff')) for part in parts)
 
 def _drop_offsets(ds: 'pydicom.Dataset') -> None:
     "Leave out the tables that say where frames begin, of which a single frame has no need: they may be wrong."

@@ -116,7 +116,7 @@ MOST_JUMP = 60  # grey levels of 255: a larger step of a pixel counts as this on
 
 def _jump(
     grey: np.ndarray, # (n + 1, width), single precision
-    steps: np.ndarray, # (n, width), from each row to the next, grey levels or 255ths of the hand's range
+    steps: np.ndarray, # (n, width), from each row to the next, grey levels or 255ths of the picture's range
     part: np.ndarray, # (n, width), bool: of the hand
     first: int, # row of the picture
 ) -> float: # 1: none
@@ -141,8 +141,7 @@ def seam(
     rows = np.flatnonzero(part.any(1))
     where = np.s_[rows[0]:rows[-1] + 1, ::max(1, part.shape[1] // SEAM_COLUMNS)]
     grey, inside = positive[where].astype(np.float32), part[where]
-    low, high = np.percentile(grey[inside], (1, 99))
-    scale = min(255 / max(high - low, 1), 1) # a dim film is not stretched: a step of one level is no jump
+    scale = 255 / max(int(np.ptp(positive)), 255) # a dim film is not stretched: a step of one level is no jump
     steps = np.minimum(cv2.absdiff(grey[1:], grey[:-1]) * scale, MOST_JUMP)
     inside = inside[1:] & inside[:-1]
     left = 2 * inside.cumsum(1, np.int32) <= inside.sum(1, np.int32, keepdims=True)

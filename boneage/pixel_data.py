@@ -49,6 +49,8 @@ def _fill_in(ds: 'pydicom.Dataset') -> None:
     ds.PhotometricInterpretation = str(ds.PhotometricInterpretation).strip().upper()
     for key, value in dict(RescaleSlope=1, RescaleIntercept=0).items():
         if key in ds and ds[key].is_empty: setattr(ds, key, value)
+    for table in ds.get('ModalityLUTSequence') or []: # its numbers take 8 bits or 16, of which some say those in use
+        if 8 < table.LUTDescriptor[2] < 16: table.LUTDescriptor[2] = 16
 
 # %% ../nbs/reading/04_pixel_data.ipynb #e23d609c
 RADIOGRAPHS = ('CR', 'DX', 'RG')  # modalities: computed, digital, and film radiography
@@ -189,9 +191,10 @@ def _painted(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the s
     "The pixels that have a number which the header says is none of the picture's."
     if (value := ds.get('PixelPaddingValue')) is None: return np.zeros(px.shape, bool)
     room = 2**ds.BitsAllocated
-    def signed(x): return x - room if ds.PixelRepresentation and 2 * x >= room else x # some write it without its sign
+    def stored(x): # some write it without the sign of the pixels, or with one that they have not
+        return (x + room // 2) % room - room // 2 if ds.PixelRepresentation else x % room
     limit = ds.get('PixelPaddingRangeLimit')
-    low, high = sorted(signed(int(x)) for x in (value, value if limit is None else limit))
+    low, high = sorted(stored(int(x)) for x in (value, value if limit is None else limit))
     return (px >= low) & (px <= high)
 
 # %% ../nbs/reading/04_pixel_data.ipynb #6829d1bd

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
-           'Job', 'parse_date', 'age_on', 'things_of', 'find_columns', 'sex_unread', 'strange_columns', 'read_rows',
-           'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of', 'as_row',
-           'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on',
+           'Job', 'parse_date', 'age_on', 'read_sex', 'things_of', 'find_columns', 'sex_unread', 'strange_columns',
+           'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of',
+           'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on',
            'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
@@ -69,9 +69,15 @@ def age_on(
     return months if said is None else said
 
 # %% ../../nbs/clinic/01_batch.ipynb #382edc48
+def read_sex(
+    text: str, # as of `parse_sex`, or a word for neither
+) -> str | None: # F or M; None where it is neither, or nobody knows it
+    "The sex in a column of sexes; raises `ValueError` for a word that is not understood."
+    return None if text.lower() in UNSAID else parse_sex(text)
+
 COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {  # name -> what it is of a `Job`, how a cell is read
     **dict.fromkeys(('file', 'filename', 'path', 'image', 'picture', 'radiograph'), ('file', str)),
-    **dict.fromkeys(('sex', 'gender', 'patientsex'), ('sex', parse_sex)), 'male': ('sex', read_male),
+    **dict.fromkeys(('sex', 'gender', 'patientsex'), ('sex', read_sex)), 'male': ('sex', read_male),
     **dict.fromkeys(('agemonths', 'ageinmonths', 'age'), ('age_months', parse_age)),
     **dict.fromkeys(('birthdate', 'dateofbirth', 'patientbirthdate'), ('birth date', parse_date)),
     **dict.fromkeys(('date', 'studydate', 'exposuredate', 'dateofexposure'), ('date of exposure', parse_date))}
@@ -155,7 +161,8 @@ def _read_job(cells: list[str], names: list[str], found: dict[str, int]) -> dict
         raise ValueError('has more cells than there are columns; put a cell with a separator in quotation marks')
     said = {}
     for thing, n in found.items():
-        if text := ''.join(cells[n:n + 1]).strip(): said[thing] = COLUMNS[spelt(names[n])][1](text)
+        text = ''.join(cells[n:n + 1]).strip()
+        if text and (value := COLUMNS[spelt(names[n])][1](text)) is not None: said[thing] = value
     if 'file' not in said: raise ValueError('no file is named; give one')
     born, taken = said.pop('birth date', None), said.pop('date of exposure', None)
     if born and taken: said['age_months'] = age_on(born, taken, said.get('age_months'))
