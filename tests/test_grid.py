@@ -298,6 +298,8 @@ def test_packed_hands_train(tmp_path):
         folder/'registered.csv', index=False)
     pack_registered(folder, tmp_path/'hands.npz')
     with pytest.raises(DatasetError, match='another scale than laptop'): train_age([tmp_path/'hands.npz'], tmp_path/'a')
+    with pytest.raises(DatasetError, match='0 fold'):  # all of them are only learnt from
+        train_age([tmp_path/'hands.npz'], tmp_path/'b', scale=TINY, cells=[Cell(scale=TINY)], also=[tmp_path/'d'])
     train_age([tmp_path/'hands.npz'], tmp_path/'run', {'1'}, TINY, cells=[Cell(scale=TINY)], progress=QUIET)
     said = pd.concat(pd.read_csv(f, dtype={'id': str}) for f in (tmp_path/'run/age').rglob('predictions.csv'))
     assert set(said.part) == {'fold', 'withheld'} and set(said[said.part == 'withheld'].id) == {'1'}
