@@ -208,7 +208,7 @@ def test_data_sets_of_one_name_are_not_mixed(tmp_path, monkeypatch):
     """A name tells a data set apart in every table, also that of a folder given as `.`."""
     one, other = (write_cohort(tmp_path/name/'train', 2, 3, side=64) for name in 'ab')
     with pytest.raises(DatasetError) as error: list_jobs([one, other])
-    assert str(error.value).startswith(f'{one}, {other}: are two data sets of one name') and 'rename' in str(error.value)
+    assert str(error.value) == f'{one}, {other}: are two data sets of one name, train; rename one'
     monkeypatch.chdir(one)
     assert {job.data for job in list_jobs(['.'])} == {'train'}
 
