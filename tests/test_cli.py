@@ -308,8 +308,8 @@ def test_evaluate(cohort, folder, boneage):
     status, out, _ = boneage('evaluate', cohort, '--json', '--out', 'new/predictions.csv')
     scores = json.loads(out[0])
     assert status == 0 and len(out) == 1 and scores['n'] == 6
-    assert list(scores) == ['n', 'n_refused', 'mae_months', 'mae_ci95', 'bias_months', 'median_baseline_mae_months',
-                            'by_sex']
+    assert list(scores) == ['n', 'n_refused', 'n_missing', 'mae_months', 'mae_ci95', 'bias_months',
+                            'median_baseline_mae_months', 'by_sex']
     assert {s for s in scores['by_sex']} == {'F', 'M'}
     predictions = pd.read_csv('new/predictions.csv', dtype={'id': str})
     assert len(predictions) == 6 and (~predictions.accepted).sum() == scores['n_refused']

@@ -4,9 +4,11 @@ import os
 import shutil
 import string
 import struct
+import time
 import zipfile
 from collections import namedtuple
 from pathlib import Path
+from threading import get_ident
 
 import cv2
 import numpy as np
@@ -19,8 +21,8 @@ from PIL import Image
 
 from boneage.drawn.cohort import write_cohort
 from boneage.learn.data import (
-    DatasetError, LabelError, check_data, find_dataset, held_out, lot, picture_id, radiographs, read_ids, read_labels,
-    read_points, split_withheld)
+    DatasetError, LabelError, check_data, find_dataset, held_out, lot, map_pictures, picture_id, radiographs, read_ids,
+    read_labels, read_points, split_withheld)
 from boneage.learn.masks import drawn_masks
 from boneage.learn.rsna import (
     FIRST, MOST_BYTES, DownloadError, lay_annotations, lay_out, next_commands, pack_annotations, pack_download, zipped)
@@ -140,6 +142,15 @@ def test_dicom_is_found_without_a_suffix(tmp_path):
     assert '1.2.840.5' in find_dataset(data).images
 
 
+def test_pictures_keep_to_the_processors_of_this_process(monkeypatch):
+    """A job that was given one of many begins one thread."""
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0}, raising=False)
+    def thread(n):
+        time.sleep(.01)
+        return get_ident()
+    assert len(set(map_pictures(thread, range(20)))) == 1
+
+
 def test_folders_that_are_no_data_set(tmp_path):
     (tmp_path/'empty').mkdir()
     two = make_dataset(make_dataset(tmp_path/'two', 'x', 'x.csv'), 'y', 'y.csv')
@@ -243,11 +254,21 @@ POINTS = 'id,manual,mid_tip_x,mid_tip_y,thumb_tip_x,thumb_tip_y,capitate_x,capit
 
 
 @pytest.mark.parametrize('text, says', [
-    ('id,manual\n1,1\n', 'no column capitate_x'), (POINTS + '1,yes,0,0,0,0,0,0\n', 'is not 0 or 1'),
+    ('id,manual\n1,1\n', 'no column mid_tip_x'), (POINTS + '1,yes,0,0,0,0,0,0\n', 'is not 0 or 1'),
     (POINTS + '1,1,0,left,0,0,0,0\n', 'line 2, column mid_tip_y')])
 def test_unreadable_points_name_the_place(tmp_path, text, says):
     (tmp_path/'a.csv').write_text(text)
     with pytest.raises(LabelError, match=says): read_points(tmp_path/'a.csv')
+
+
+def test_points_are_named_as_labels_are(tmp_path):
+    """An id may be the name of its picture, a column may be spelt as a spreadsheet does."""
+    (tmp_path/'a.csv').write_text(POINTS + 'p0000,1,.1,.2,.3,.4,.5,.6\n')
+    (tmp_path/'b.csv').write_text('Image ID;MANUAL;Mid Tip X;mid-tip-y;thumb_tip_x;thumb_tip_y;capitate x;capitate y\n'
+                                  'p0000.png;1;.1;.2;.3;.4;.5;.6\n')
+    one, other = (read_points(tmp_path/f'{name}.csv') for name in 'ab')
+    assert list(one.index) == list(other.index) == ['p0000']
+    assert one.manual.equals(other.manual) and np.array_equal(one.points['p0000'], other.points['p0000'])
 
 
 # The withheld radiographs

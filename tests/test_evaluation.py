@@ -49,7 +49,8 @@ def test_every_label_has_a_row(tmp_path):
     assert assessor.asked['007'][0] == 'M' and assessor.asked['bad1'][0] == 'F'
     assert steps == [(i, 4) for i in range(1, 5)]
     s = summarise(found)
-    assert (s['n'], s['n_refused'], s['mae_months']) == (3, 2, 10)
+    assert (s['n'], s['n_refused'], s['n_missing'], s['mae_months']) == (3, 1, 1, 10)
+    assert result_table({'a': found}).refused['a'] == '1, 1 missing'
 
 
 def test_original_size_is_passed_on(tmp_path):

@@ -23,7 +23,7 @@ from boneage.learn.data import DatasetError
 from boneage.learn.export import read_state, to_onnx
 from boneage.learn.keypoints import PointNet
 from boneage.learn.masks import UNet
-from boneage.learn.registered import pack_registered, register_datasets, unpack_registered
+from boneage.learn.registered import list_jobs, pack_registered, register_datasets, unpack_registered
 from boneage.learn.scales import SCALES
 from boneage.networks import WEIGHTS, Network
 from boneage.regions import REGIONS, cut_region, window_of
@@ -159,7 +159,7 @@ def test_equal_weights_keep_their_names(tmp_path):
 def test_no_network_without_finite_weights(tmp_path, wrong):
     net = PointNet(4)
     net.maps.bias.data[1] = wrong
-    with pytest.raises(ValueError, match='maps.bias: some weights are no finite numbers') as error:
+    with pytest.raises(DatasetError, match='maps.bias: some weights are no finite numbers') as error:
         to_onnx(net, {}, tmp_path/'net.onnx', x=torch.zeros(1, 1, 32, 32))
     assert '\n' not in str(error.value) and not list(tmp_path.iterdir())
 
@@ -192,7 +192,8 @@ def test_registered_pictures_are_of_these_radiographs(drawn, tmp_path):
     canvas, table = register()
     assert len(table) == len(canvas) == 6
     pd.testing.assert_frame_equal(register()[1], table)
-    with pytest.raises(DatasetError, match='holds other radiographs'): register([drawn, drawn])
+    more = write_cohort(tmp_path/'more', 2, 3, side=64)
+    with pytest.raises(DatasetError, match='holds other radiographs'): register([drawn, more])
     before = labels.read_text()
     rows = pd.read_csv(labels, dtype=str)
     try:
@@ -201,6 +202,15 @@ def test_registered_pictures_are_of_these_radiographs(drawn, tmp_path):
             with pytest.raises(DatasetError, match='holds other radiographs'): register()
     finally: labels.write_text(before)
     pd.testing.assert_frame_equal(register()[1], table)
+
+
+def test_data_sets_of_one_name_are_not_mixed(tmp_path, monkeypatch):
+    """A name tells a data set apart in every table, also that of a folder given as `.`."""
+    one, other = (write_cohort(tmp_path/name/'train', 2, 3, side=64) for name in 'ab')
+    with pytest.raises(DatasetError) as error: list_jobs([one, other])
+    assert str(error.value) == f'{one}, {other}: are two data sets of one name, train; rename one'
+    monkeypatch.chdir(one)
+    assert {job.data for job in list_jobs(['.'])} == {'train'}
 
 
 def test_what_cannot_be_registered_has_a_row(drawn, tmp_path):

@@ -31,12 +31,13 @@ import ray.data
 from ray.exceptions import RayError
 
 # %% ../../nbs/cluster/03_archive.ipynb #99ce2f85
-from ..assessment import Assessment, Assessor
+from ..assessment import Assessment, Assessor, model_name
 from ..child import SEXES, Rows, in_line, text_rows
 from ..clinic.batch import (
     BatchError, COLUMNS, Job, check_rows, columns, done_before, full, in_table, jobs_of, named_by, only_run, read_row,
     read_rows, unchanged, writer_of)
 from .workers import LOCAL, ClusterError, workers
+from ..networks import open_weights
 from ..picture import begins_as_dicom, is_picture, whole
 
 # %% ../../nbs/cluster/03_archive.ipynb #2b935efc
@@ -284,7 +285,7 @@ def assess_archive(
     size: int | None = None, # workers; None: one a processor
 ) -> int: # how many of those assessed now were refused
     "Assess what the parts of a table do not have yet, on the workers of Ray."
-    table, model, refused = Path(table), Assessor(weights).model, 0
+    table, model, refused = Path(table), model_name(open_weights(weights)), 0
     (folder := table.with_suffix('.parts')).parent.mkdir(parents=True, exist_ok=True)
     with only_run(table):
         if table.exists() and not parts_in(folder):

@@ -20,8 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 # %% ../../nbs/cluster/02_cells.ipynb #8e1cb711
-from .workers import (
-    LOCAL, ClusterError, Desk, all_see, answer, check_room, on_node, read_files, workers, write_files)
+from .workers import ClusterError, Desk, all_see, answer, check_room, on_node, read_files, write_files
 from ..learn.age import Cell
 from ..learn.data import Event, Progress
 from ..learn.fitting import read_cell
@@ -110,22 +109,19 @@ def run_cells(
     table: pd.DataFrame, # its rows
     out: str | Path, # gets a folder for each cell
     progress: Progress = print,
-    address: str = LOCAL, # of a Ray cluster
     cpus: int = 1, # of a cell, which is also how many threads it has
     gpus: float = 0, # of a cell; .5: two cells share a graphics card
     **how: Any, # of `run_cell`
 ) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
-    "Run cells side by side on the workers of Ray."
-    out = Path(out).absolute()
-    with workers(address):
-        check_room(cpus, gpus)
-        here = on_node(ray.get_runtime_context().get_node_id())
-        desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote(out)
-        hands, rows, task = share_hands(canvas, out), ray.put(table), ray.remote(work_on)
-        def send(cell, start):
-            options = dict(name=cell.name, num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
-            return task.options(**options).remote(cell, start, hands, rows, out, desk, cpus, how)
-        return gather({send(cell, start): cell for cell, start in starts.items()}, desk, progress)
+    "Run cells side by side on the workers of Ray, as `workers` has opened them."
+    check_room(cpus, gpus)
+    out, here = Path(out).absolute(), on_node(ray.get_runtime_context().get_node_id())
+    desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote(out)
+    hands, rows, task = share_hands(canvas, out), ray.put(table), ray.remote(work_on)
+    def send(cell, start):
+        options = dict(name=cell.name, num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
+        return task.options(**options).remote(cell, start, hands, rows, out, desk, cpus, how)
+    return gather({send(cell, start): cell for cell, start in starts.items()}, desk, progress)
 
 # %% ../../nbs/cluster/02_cells.ipynb #e9778596
 @contextmanager

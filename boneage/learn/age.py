@@ -6,8 +6,7 @@
 __all__ = ['Numbers', 'LITE', 'SOFTNESS', 'HEADS', 'SEX', 'JOINT', 'LAST', 'DROPOUT', 'SEX_FEATURES', 'COHORTS', 'CELL',
            'Weights', 'to_target', 'vgg_block', 'vgg_trunk', 'packaged_weights', 'put_in_order', 'timm_trunk',
            'Expectation', 'dense_head', 'input_size', 'count_features', 'AgeNet', 'Cell', 'parse_cell', 'for_one_sex',
-           'for_both_sexes', 'first_kernels', 'share_out', 'start_from', 'absolute_error', 'to_input', 'sex_input',
-           'sexes_of', 'predict_months']
+           'for_both_sexes', 'start_from', 'absolute_error', 'to_input', 'sex_input', 'sexes_of', 'predict_months']
 
 # %% ../../nbs/learning/07_age.ipynb #4340f7f6
 import re
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 from ..child import OLDEST, SEXES, in_line
 from ..ensemble import SEX_INPUT, to_months
 from ..regions import REGIONS, window_of
+from .data import DatasetError
 from .scales import LAPTOP, SCALES, Scale
 
 # %% ../../nbs/learning/07_age.ipynb #84db353b
@@ -48,9 +48,9 @@ def vgg_block(
 # %% ../../nbs/learning/07_age.ipynb #eaa3ffab
 def vgg_trunk(
     scale: Scale,
-) -> nn.Sequential: # (batch, patch squared, height, width) to (batch, features)
+) -> nn.Sequential: # (batch, 1, height, width) to (batch, features)
     "The paper's convolutions at the widths of a scale."
-    widths = (scale.age.patch**2, *scale.age.widths)
+    widths = (1, *scale.age.widths)
     return nn.Sequential(*(vgg_block(a, b, scale.age.pool_padding) for a, b in zip(widths, widths[1:])), nn.Flatten())
 
 # %% ../../nbs/learning/07_age.ipynb #01403953
@@ -72,24 +72,21 @@ def put_in_order(
     def counted(state): return {k: v for k, v in state.items() if not k.endswith('num_batches_tracked')}
     own, theirs = counted(trunk.state_dict()), counted(torch.load(file, map_location='cpu', weights_only=True))
     kernels, *rest = theirs.values()
-    first = next(iter(own.values()))
-    grey = kernels.sum(1, keepdim=True).repeat(1, first.shape[1], 1, 1) / first.shape[1]
-    trunk.load_state_dict(dict(zip(own, [grey, *rest])), strict=False)
+    trunk.load_state_dict(dict(zip(own, [kernels.sum(1, keepdim=True), *rest])), strict=False)
     return trunk
 
 # %% ../../nbs/learning/07_age.ipynb #6b2c1050
 def timm_trunk(
     name: str, # a model of timm
     weights: str | Path | None = None, # file of its weights
-    channels: int = 1, # of its input
-) -> nn.Module: # (batch, channels, height, width) to (batch, features)
+) -> nn.Module: # (batch, 1, height, width) to (batch, features)
     "A timm backbone for grey pictures; raises `RuntimeError` for a name timm does not know."
     import timm
     if weights and Path(weights) == packaged_weights(name):
-        return put_in_order(timm.create_model(name, in_chans=channels, num_classes=0), weights)
+        return put_in_order(timm.create_model(name, in_chans=1, num_classes=0), weights)
     overlay = dict(file=str(weights)) if weights else None
     return timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay,
-                             in_chans=channels, num_classes=0)
+                             in_chans=1, num_classes=0)
 
 # %% ../../nbs/learning/07_age.ipynb #b229dd5a
 SOFTNESS = 16  # a score's unit: keeps the distribution wide while the network learns fast
@@ -121,22 +118,17 @@ def input_size(
     scale: Scale,
     region: str, # A, B or C
 ) -> tuple[int, int]: # (height, width), pixels
-    "What a network sees of a hand; raises `ValueError` for a window that is no multiple of the scale's patch."
-    height, width = window_of(REGIONS[region], scale.canvas, scale.age.shrink[region])
-    if height % scale.age.patch or width % scale.age.patch:
-        raise ValueError(f'region {region} of {height} x {width} px is no multiple of a patch of {scale.age.patch} px; '
-                         'change shrink, canvas or patch')
-    return height, width
+    "What a network sees of a hand."
+    return window_of(REGIONS[region], scale.canvas, scale.age.shrink[region])
 
 # %% ../../nbs/learning/07_age.ipynb #7ef407a6
 def count_features(
-    trunk: nn.Module, # (batch, patch squared, height / patch, width / patch) to (batch, features)
+    trunk: nn.Module, # (batch, 1, height, width) to (batch, features)
     scale: Scale,
     region: str, # A, B or C
 ) -> int:
     "How many features a trunk gives of a region, by trying it; a backbone made for another size raises its own error."
-    (height, width), patch = input_size(scale, region), scale.age.patch
-    nothing = torch.zeros(1, patch**2, height // patch, width // patch, device=next(trunk.parameters()).device)
+    nothing = torch.zeros(1, 1, *input_size(scale, region), device=next(trunk.parameters()).device)
     with torch.no_grad(): n = trunk.eval()(nothing).shape[1]
     trunk.train()
     return n
@@ -155,13 +147,13 @@ class AgeNet(nn.Module):
         weights: str | Path | None = None, # file of a timm backbone's weights
     ):
         super().__init__()
-        self.patch, self.cohort, asks = scale.age.patch, cohort, cohort == 'both'
-        self.trunk = vgg_trunk(scale) if trunk == 'vgg' else timm_trunk(trunk, weights, self.patch**2)
+        self.cohort, asks = cohort, cohort == 'both'
+        self.trunk = vgg_trunk(scale) if trunk == 'vgg' else timm_trunk(trunk, weights)
         self.sex = nn.Embedding(len(SEXES), SEX_FEATURES) if asks else None # a vector for each of `SEXES`
         self.head = dense_head(count_features(self.trunk, scale, region) + SEX_FEATURES * asks, scale.age.dense, head)
 
     def forward(self, x: torch.Tensor, sex: torch.Tensor | None = None) -> torch.Tensor: # (batch, 1)
-        features = self.trunk(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
+        features = self.trunk(x)
         if self.sex is None: return self.head(features)
         assert sex is not None, 'a network for both sexes is told the sex'
         vectors = self.sex((sex[:, 0] > 0).long()).to(features.dtype)
@@ -200,10 +192,10 @@ class Cell:
 def parse_cell(
     name: str, # of a `Cell`
 ) -> Cell: # its scale the one of `SCALES`
-    "The cell of a name; raises `ValueError` for what is no name of a cell."
+    "The cell of a name; raises `DatasetError` for what is no name of a cell."
     found = CELL.fullmatch(name)
     if not found or found[4] not in SCALES:
-        raise ValueError(f'{name!r} is no network of the grid; one is named like {Cell().name}')
+        raise DatasetError(f'{name!r} is no network of the grid; move it away, or name it like {Cell().name}')
     region, cohort, head, scale, trunk, fold, seed = found.groups()
     return Cell(region, cohort, head, SCALES[scale], trunk, int(fold), int(seed))
 
@@ -230,38 +222,20 @@ def for_both_sexes(
     nothing = dense.new_zeros(len(dense), vectors.shape[1])
     return weights | {f'{SEX}.weight': vectors, f'{JOINT}.weight': torch.cat([dense, nothing], dim=1)}
 
-# %% ../../nbs/learning/07_age.ipynb #277b0ade
-def first_kernels(
-    net: AgeNet,
-) -> str: # a name in the state dict
-    "The name of the weights that meet the picture."
-    layers = net.trunk.named_modules()
-    return next(f'trunk.{name}.weight' for name, layer in layers if isinstance(layer, nn.Conv2d))
-
-# %% ../../nbs/learning/07_age.ipynb #f1cf7325
-def share_out(
-    kernels: torch.Tensor, # (filters, channels, height, width), of a network of pixels
-    channels: int, # of a network of patches
-) -> torch.Tensor: # (filters, channels, height, width)
-    "The same weights for the mean over the pixels of a patch."
-    pixels = channels // kernels.shape[1]
-    return kernels.repeat(1, pixels, 1, 1) / pixels
-
 # %% ../../nbs/learning/07_age.ipynb #3762b53c
 def start_from(
     net: AgeNet,
-    weights: Weights, # of a trained network, which may take pixels for patches, serve others, have the other head
+    weights: Weights, # of a trained network, which may serve others and have the other head
 ) -> None:
-    "Give a network the weights of another, but for a last layer of other size; `ValueError` where they don't fit."
-    own, first = net.state_dict(), first_kernels(net)
+    "Give a network the weights of another, but for a last layer of other size; `DatasetError` where they don't fit."
+    own = net.state_dict()
     asked, asks = f'{SEX}.weight' in weights, net.cohort == 'both'
     if asked and not asks: weights = for_one_sex(weights, *COHORTS[net.cohort])
     if asks and not asked: weights = for_both_sexes(weights, own[f'{SEX}.weight'])
-    if first in weights: weights = weights | {first: share_out(weights[first], own[first].shape[1])}
     kept = {k: own[k] for k in (f'{LAST}.weight', f'{LAST}.bias') if own[k].shape != weights[k].shape}
     try: net.load_state_dict(weights | kept)
     except RuntimeError as error:
-        raise ValueError(f'the network to start from does not fit ({in_line(error)})') from error
+        raise DatasetError(f'the network to start from does not fit ({in_line(error)}); name another one') from error
 
 # %% ../../nbs/learning/07_age.ipynb #cb358499
 def absolute_error(

@@ -74,10 +74,10 @@ def half_precision(
     name: str, # of the weights
     weights: torch.Tensor,
 ) -> np.ndarray: # float16
-    "Weights in half precision; `ValueError` where one is no finite number there."
+    "Weights in half precision; `DatasetError` where one is no finite number there."
     half = weights.half().cpu().numpy()
     if np.isfinite(half).all(): return half
-    raise ValueError(f'{name}: some weights are no finite numbers in half precision; train again at a lower rate')
+    raise DatasetError(f'{name}: some weights are no finite numbers in half precision; train again at a lower rate')
 
 # %% ../../nbs/learning/11_export.ipynb #5a51309b
 def put_weights(
@@ -142,10 +142,10 @@ def trainable_hands(
 def about_training(
     cards: Iterable[dict], # of the age networks
 ) -> dict: # canvas, scale, data, trained_on, date, terms
-    "What the manifest says of the training; raises `ValueError` for networks that want canvases of different sizes."
+    "What the manifest says of the training; raises `DatasetError` for networks of canvases of different sizes."
     cards = list(cards)
     if len({tuple(card['canvas']) for card in cards}) > 1:
-        raise ValueError('the finished networks want canvases of different sizes; keep the cells of one scale in a run')
+        raise DatasetError('the finished networks want canvases of different sizes; keep those of one scale in a run')
     most = max(cards, key=lambda card: card['trained_on']['pictures'])
     seen = {key: most[key] for key in ('canvas', 'scale', 'data', 'trained_on')}
     return seen | dict(date=max(card['date'] for card in cards), terms=TERMS)

@@ -28,7 +28,7 @@ from torch import nn
 
 # %% ../../nbs/learning/03_fit.ipynb #1e4027d8
 from .. import TERMS
-from .data import DatasetError, Event, Progress
+from .data import DatasetError, Event, Progress, dataset_name
 from ..picture import whole
 from .scales import Scale
 
@@ -241,6 +241,6 @@ def make_card(
     history: list[dict[str, float]], # of `fit`
 ) -> dict:
     "The card of a network: what it is and what it saw."
-    return {'stage': stage, 'scale': scale.name, 'data': [Path(f).name for f in folders], 'trained_on': trained_on,
+    return {'stage': stage, 'scale': scale.name, 'data': [dataset_name(f) for f in folders], 'trained_on': trained_on,
             'epochs': len(history), 'last_epoch': {k: round(v, 5) for k, v in history[-1].items()},
             'date': datetime.date.today().isoformat(), 'torch': torch.__version__, 'terms': TERMS}

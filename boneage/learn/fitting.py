@@ -36,7 +36,7 @@ def fit_linear(
     n, networks = predicted.shape
     if networks == 1: return np.ones(1), 0.
     if n <= networks:
-        raise ValueError(f'{n} radiographs to fit {networks} networks on; give more data or fewer networks')
+        raise DatasetError(f'{n} radiographs to fit {networks} networks on; give more data or fewer networks')
     model = LinearRegression(positive=True).fit(predicted, months)
     return model.coef_, float(model.intercept_)
 
@@ -96,7 +96,7 @@ def fit_ensemble(
     "The ensemble for one sex: of the cells that serve it, on their common folds; folds of one cell share its weight."
     serving = {cell: p for cell, p in found.items() if sex in COHORTS[cell.cohort]}
     if not serving:
-        raise ValueError(f'no finished network serves a {SEX_NAMES[sex]}; train one for both sexes, or one for each')
+        raise DatasetError(f'no finished network serves a {SEX_NAMES[sex]}; train one for both sexes, or one for each')
     joined = join_folds(serving)
     rows = columns_of(joined, 'fold')
     rows = rows[rows.index.get_level_values('male') == (sex == 'M')]
@@ -195,7 +195,8 @@ def fit_hand_space(
     canvases = [canvas for some in hands.values() for canvas in some]
     shapes = np.stack([silhouette(canvas) for canvas in canvases])
     if len(shapes) < FEWEST_HANDS:
-        raise ValueError(f'{len(shapes)} hands are too few to know the shape of hands by; give {FEWEST_HANDS} at least')
+        few = f'{len(shapes)} hands are too few to know the shape of hands by'
+        raise DatasetError(f'{few}; give {FEWEST_HANDS} at least')
     half, others = space_of(shapes[::2]), shapes[1::2]
     left = np.sqrt(np.mean((others - half.nearest(others))**2, axis=1))
     limit = float(np.quantile(left, 1 - REFUSED_SHAPES))

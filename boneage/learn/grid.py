@@ -29,7 +29,7 @@ from .age import (
     COHORTS, HEADS, AgeNet, Cell, absolute_error, input_size, packaged_weights, parse_cell, predict_months, sex_input,
     sexes_of, start_from, to_target)
 from .augment import ToAgeInput, move, paper_transforms, strong_transforms
-from .data import DatasetError, Event, Progress
+from .data import DatasetError, Event, Progress, dataset_name
 from ..picture import whole
 from .export import read_state, to_onnx
 from .fit import fit, make_card
@@ -385,7 +385,7 @@ def train_age(
     cells: Iterable[Cell] | None = None, # None: the paper's 18
     start: str | Path | None = None, # folder of networks to start from, as `networks_in` takes it; None: from none
     backbone: str | Path | None = None, # file of a timm trunk's weights; None: those that a package has, or none
-    also: Set[str] = frozenset(), # names of the data sets that are only learnt from
+    also: Iterable[str | Path] = (), # data sets that are only learnt from, by folder or name
     progress: Progress = print,
     run: Callable[..., dict[Cell, pd.DataFrame]] = run_cells, # or that of `boneage.cluster.cells`
 ) -> dict[Cell, pd.DataFrame]: # the predictions of each cell
@@ -396,7 +396,8 @@ def train_age(
     starts = {cell: begins(cell) for cell in cells}
     if rank_distrib(): progress = lambda event: None
     with in_turn(): canvas, table = registered_hands(folders, out, scale, progress)
-    return run(starts, canvas, table, Path(out, 'age'), progress, leave_out=leave_out, recipe=recipe, also=also)
+    return run(starts, canvas, table, Path(out, 'age'), progress, leave_out=leave_out, recipe=recipe,
+               also={dataset_name(folder) for folder in also})
 
 # %% ../../nbs/learning/09_grid.ipynb #630f4d02
 def about_run(

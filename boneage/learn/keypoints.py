@@ -135,23 +135,22 @@ def split_pairs(
 # %% ../../nbs/learning/05_keypoints.ipynb #33d7a2dd
 def train_points(
     folder: str | Path, # a data set
-    points: str | Path, # CSV of annotated key points
+    points: str | Path, # CSV of key points, of which those that were set by hand are taken
     out: str | Path, # holds mask.onnx; gets points.onnx, and points/ with the run
     leave_out: Set[str] = frozenset(), # withheld ids
     scale: Scale = LAPTOP,
-    unclear: bool = False, # train on points that were not set by hand as well
     progress: Progress = print,
 ) -> dict: # the card
     "Train the key-point network, some of the points set by hand held out, and write it as ONNX."
     out, side, table = Path(out), scale.points.side, read_points(points)
-    wanted = table[(table.manual | unclear) & ~table.index.isin(leave_out)]
+    wanted = table[table.manual & ~table.index.isin(leave_out)]
     pairs = keypoint_pairs(folder, wanted, Network(out / 'mask.onnx', threads=1), side, progress)
     train, valid = split_pairs(pairs, held_out_points(table))
     progress(Event('points', 0, scale.points.epochs, f'{len(train)} radiographs, {len(valid)} held out'))
     fv.set_seed(0) # the first weights, too, are the same in every run
     learn = keypoint_learner([pairs[i] for i in train], [pairs[i] for i in valid], scale)
     history = fit(learn, scale.points.epochs, 3e-3, out / 'points', 0, progress, stage='points')
-    seen = dict(radiographs=len(train), manual=int(table.manual[train].sum()), withheld=len(leave_out))
+    seen = dict(radiographs=len(train), withheld=len(leave_out))
     card = make_card('points', scale, [folder], seen, history)
     to_onnx(learn.model, card, out / 'points.onnx', x=torch.zeros(1, 1, side, side))
     return card

@@ -18,7 +18,7 @@ import pandas as pd
 
 # %% ../../nbs/learning/06_registered.ipynb #44ae75b4
 from ..hand import Registered, Registrar
-from .data import DatasetError, Event, Progress, map_pictures, radiographs
+from .data import DatasetError, Event, Progress, dataset_name, map_pictures, radiographs
 from ..picture import PictureError, whole
 
 # %% ../../nbs/learning/06_registered.ipynb #df54c840
@@ -35,11 +35,14 @@ class Job:
 def list_jobs(
     folders: Iterable[str | Path], # data sets
 ) -> list[Job]: # in the order of the tables of labels
-    "All radiographs of some data sets."
+    "All radiographs of some data sets, which are told apart by name: two of one name raise `DatasetError`."
     jobs = []
+    named: dict[str, str | Path] = {}
     for folder in folders:
-        labels, read = radiographs(folder)
-        jobs += [Job(Path(folder).name, row.id, row.boneage, row.male, read) for row in labels.itertuples()]
+        if (name := dataset_name(folder)) in named:
+            raise DatasetError(f'{named[name]}, {folder}: are two data sets of one name, {name}; rename one')
+        named[name], (labels, read) = folder, radiographs(folder)
+        jobs += [Job(name, row.id, row.boneage, row.male, read) for row in labels.itertuples()]
     return jobs
 
 # %% ../../nbs/learning/06_registered.ipynb #14a9e284

@@ -26,7 +26,6 @@ from itertools import combinations
 from io import BytesIO
 from lzma import LZMAError
 from pathlib import Path, PurePath, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import IO
 import cv2
 import numpy as np
@@ -34,7 +33,7 @@ import pandas as pd
 from PIL import Image
 
 # %% ../../nbs/learning/15_rsna.ipynb #db2cd68e
-from .data import Event, LabelError, Progress, read_labels, read_points
+from .data import Event, LabelError, Progress, parse_labels, parse_table, read_labels, read_points
 from ..picture import whole
 from ..networks import WEIGHTS
 from ..points import POINT_NAMES
@@ -190,19 +189,15 @@ def table_labels(
     file: File, # CSV or Excel
 ) -> pd.DataFrame: # id, boneage (months), male
     "The labels of a table, or a `LabelError`."
-    with TemporaryDirectory() as work:
-        csv = Path(work) / 'table.csv'
-        try:
-            content = file.read()
-            if file.name.lower().endswith('.xlsx'):
-                open_archive(BytesIO(content), 'the file', lambda path: True).close() # each part of it is small
-                content = pd.read_excel(BytesIO(content), dtype=str).dropna(how='all').to_csv(index=False).encode()
-        except Exception as error: # a spreadsheet that is not one raises whatever its parts do
-            if isinstance(error, ImportError): raise
-            raise LabelError(f'{file.where}: cannot be read ({error}); download it again') from error
-        csv.write_bytes(content)
-        try: return read_labels(csv)[['id', 'boneage', 'male']]
-        except LabelError as error: raise LabelError(str(error).replace(str(csv), file.where)) from None
+    try:
+        content = file.read()
+        if file.name.lower().endswith('.xlsx'):
+            open_archive(BytesIO(content), 'the file', lambda path: True).close() # each part of it is small
+            content = pd.read_excel(BytesIO(content), dtype=str).dropna(how='all').to_csv(index=False).encode()
+    except Exception as error: # a spreadsheet that is not one raises whatever its parts do
+        if isinstance(error, ImportError): raise
+        raise LabelError(f'{file.where}: cannot be read ({error}); download it again') from error
+    return parse_labels(parse_table(content, file.where), file.where)[['id', 'boneage', 'male']]
 
 # %% ../../nbs/learning/15_rsna.ipynb #04289da9
 def part_labels(

@@ -37,7 +37,6 @@ class AgeScale:
     batch: int
     pool_padding: int       # of the 3/2 max pools: 0 is the paper's
     shrink: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REGIONS, 1)) # see below
-    patch: int = 1          # side of the squares of pixels that enter as one cell of the first convolution
 
 # %% ../../nbs/learning/01_scales.ipynb #1661bd17
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from .age import COHORTS, HEADS, Cell
-from .evaluation import bootstrap_ci
+from .evaluation import answer_median, bootstrap_ci
 from .fitting import blend
 from ..regions import REGIONS
 
@@ -82,7 +82,7 @@ def floor_of(
     answers: pd.DataFrame,
 ) -> float: # months
     "The mean absolute error of answering the labels' median."
-    return float((answers.boneage - answers.boneage.median()).abs().mean())
+    return float(errors_of(answer_median(answers)).mean())
 
 def error_table(
     answers: dict[Place, pd.DataFrame], # of `fill_table`
