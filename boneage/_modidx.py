@@ -90,6 +90,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'boneage.cli.check_level': ('clinic/command_line.html#check_level', 'boneage/cli.py'),
                              'boneage.cli.check_names': ('clinic/command_line.html#check_names', 'boneage/cli.py'),
                              'boneage.cli.check_port': ('clinic/command_line.html#check_port', 'boneage/cli.py'),
+                             'boneage.cli.check_together': ('clinic/command_line.html#check_together', 'boneage/cli.py'),
                              'boneage.cli.choose_cells': ('clinic/command_line.html#choose_cells', 'boneage/cli.py'),
                              'boneage.cli.common': ('clinic/command_line.html#common', 'boneage/cli.py'),
                              'boneage.cli.complain': ('clinic/command_line.html#complain', 'boneage/cli.py'),

@@ -236,9 +236,9 @@ class Assessor(Reader):
     "The whole way from a file to its assessment, with the networks of a `Reader`."
     def examine(self,
         file: str | Path, # PNG, JPEG, TIFF, BMP or DICOM
-        sex: str | None = None, # F or M, or a word for it; anything else raises `ValueError`; None: what the DICOM header says
+        sex: str | None = None, # F or M, anything else raises `ValueError`; None: what the DICOM header says
         width: float | None = None, height: float | None = None, # original size, px, where the file may be squashed
-        age_months: float | None = None, # the child's own age; one that is none raises `ValueError`; None: as the header says
+        age_months: float | None = None, # of the child; one that is none raises `ValueError`; None: the header's
         level: float = .9, # of the interval; one that the calibration cannot promise raises `ValueError`
         frame: int | None = None, # of a DICOM file of several, or page of a TIFF, counted from 1
         anyway: bool = False, # read what says that it is no radiograph; believe what is given against the header

@@ -46,12 +46,10 @@ def in_years(
 def parse_number(
     text: str,
 ) -> float:
-    "A finite number as people write it; raises `ValueError` for anything else, for Python's underscores too."
+    "A number as people write it, `inf` and `nan` among them; raises `ValueError` for what is none, and for underscores."
     comma = re.fullmatch(r'\s*\d+,\d\d?\s*', text, re.ASCII)
-    try: number = float(text.replace(',', '.') if comma else '' if '_' in text else text)
-    except ValueError: number = math.nan
-    if math.isfinite(number): return number
-    raise ValueError(f'{text!r} is not a number')
+    try: return float(text.replace(',', '.') if comma else '' if '_' in text else text)
+    except ValueError: raise ValueError(f'{text!r} is not a number') from None
 
 def _known_number(text: str | None) -> float | None:
     "What somebody wrote, not a number where it is none; None where nothing is written."
@@ -62,7 +60,7 @@ def parse_age(
     text: str | None, # months, or nothing
 ) -> float | None: # months
     "An age as people write it; raises `ValueError` for what is none."
-    if (age := _known_number(text)) is None or age >= 0: return age
+    if (age := _known_number(text)) is None or 0 <= age < math.inf: return age
     raise ValueError(f'{text!r} is not an age; give months')
 
 # %% ../nbs/reading/01_child.ipynb #e5a3418c

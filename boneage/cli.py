@@ -11,7 +11,8 @@ __all__ = ['app', 'EXTRAS', 'PACKED', 'Files', 'Weights', 'Age', 'Level', 'Repor
            'files_of', 'check_kept', 'tell', 'write_page', 'write_dicom', 'assess_each', 'assess', 'batch',
            'follow_child', 'write_stages', 'preprocess', 'read_ids', 'show_scores', 'say_doubts', 'evaluate',
            'calibrate', 'check_data', 'rsna', 'withheld_ids', 'tell_step', 'on_ray', 'train_masks', 'train_points',
-           'scale_of', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'node', 'demo', 'draw']
+           'scale_of', 'check_together', 'choose_cells', 'train_age', 'pack', 'export', 'check_port', 'serve', 'node',
+           'demo', 'draw']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -440,7 +441,8 @@ def show_scores(
         interval = ' to '.join(map(number, s['mae_ci95']))
         table.add_row(name, str(s['n']), number(s['mae_months']), interval, number(s['bias_months']))
     table.add_row('always the median', str(scores['n']), number(scores['median_baseline_mae_months']), '', '')
-    table.caption = f'{scores["n_refused"]} of {scores["n"]} refused and not in the errors'
+    missing = f', {scores["n_missing"]} without a picture' * bool(scores['n_missing'])
+    table.caption = f'{scores["n_refused"]} of {scores["n"]} refused{missing}: not in the errors'
     Console().print(table)
 
 # %% ../nbs/clinic/05_command_line.ipynb #e47fc481
@@ -639,6 +641,18 @@ def scale_of(name: str, epochs: int | None): # a `boneage.learn.scales.Scale`
     scale = SCALES[name]
     return replace(scale, age=replace(scale.age, epochs=epochs)) if epochs else scale
 
+# %% ../nbs/clinic/05_command_line.ipynb #797d2a48
+def check_together(
+    ray: str | None,
+    cpus: int,
+    gpus: float,
+    start: Path | None,
+    trunk_weights: Path | None,
+) -> None:
+    "Raise a usage error for an option of `train_age` that would do nothing beside the others."
+    if not ray and (cpus, gpus) != (1, 0): raise typer.BadParameter('--cpus and --gpus are for workers; add --ray')
+    if start and trunk_weights: raise typer.BadParameter('--start begins as whole networks; leave --trunk-weights out')
+
 # %% ../nbs/clinic/05_command_line.ipynb #aa57171d
 def choose_cells(
     scale, # `boneage.learn.scales.Scale`
@@ -671,19 +685,17 @@ def train_age(
     epochs: Epochs = None,
     also: Also = None,
     ray: Ray = None,
-    cpus: Cpus = 1,
-    gpus: Gpus = 0,
+    cpus: Cpus = 1, gpus: Gpus = 0,
 ):
     "Train age networks: regions, sexes and heads."
-    if not ray and (cpus, gpus) != (1, 0): raise typer.BadParameter('--cpus and --gpus are for workers; add --ray')
-    if start and trunk_weights: raise typer.BadParameter('--start begins as whole networks; leave --trunk-weights out')
+    check_together(ray, cpus, gpus, start, trunk_weights)
     leave_out, more = withheld_ids(withheld, folders[0]), also or []
     if folders[0].suffix != PACKED: folders = [*folders, *more]
     cells = choose_cells(size := scale_of(scale, epochs), only or [], trunk)
     from boneage.learn import grid
     with on_ray(ray, cells, out / 'age', cpus, gpus) as how:
         grid.train_age(folders, out, leave_out=leave_out, scale=size, recipe=grid.RECIPES[recipe], cells=cells,
-                       start=start, backbone=trunk_weights, also={folder.name for folder in more}, **how)
+                       start=start, backbone=trunk_weights, also=more, **how)
 
 # %% ../nbs/clinic/05_command_line.ipynb #13f3e8be
 @app.command(epilog='There: boneage train age FILE --withheld CSV --out RUN_DIR; then bring RUN_DIR/age back')
@@ -781,7 +793,7 @@ def draw(
 ):
     "Draw one hand of known bone age, or a data set of many."
     from boneage.drawn.cohort import write_cohort, write_hand
-    if hands and (sex or months): raise typer.BadParameter('--hands are of all ages and both sexes; leave the others out')
+    if hands and (sex or months): raise typer.BadParameter('--hands are of all ages and both sexes; name neither')
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise typer.BadParameter(f'{out} is there already and would be written over; name another')
     if hands: say(f'{write_cohort(out, hands, seed, side)}: {hands} drawn hands')

@@ -122,8 +122,8 @@ def picture_id(
     return name[:name.rindex('.')] if name.lower().endswith(SUFFIXES) else name
 
 # %% ../nbs/reading/02_picture.ipynb #2eb33976
-OTHERS = {b'GIF8': 'GIF', b'%PDF': 'PDF', b'\0\0\0\x0cjP  ': 'JPEG 2000', b'\xff\x4f\xff\x51': 'JPEG 2000', b'P5': 'PGM',
-          b'PK\x03\x04': 'ZIP'}  # by how they begin
+OTHERS = {b'GIF8': 'GIF', b'%PDF': 'PDF', b'\0\0\0\x0cjP  ': 'JPEG 2000', b'\xff\x4f\xff\x51': 'JPEG 2000',
+          b'P5': 'PGM', b'PK\x03\x04': 'ZIP'}  # by how they begin
 
 def _check_format(data: bytes) -> None:
     "Raise `PictureError` for a file of another format that is well known."
@@ -135,6 +135,7 @@ SEVERAL = 'holds more than one picture; give each in a file of its own'
 
 PART = 2**20  # bytes: so much is unpacked at once to be checked
 
+# %% ../nbs/reading/02_picture.ipynb #7b8cbeb0
 def count_unpacked(
     packed: bytes, # deflated
     most: int, # bytes that it may unpack to
@@ -173,7 +174,7 @@ def _png_parts(data: bytes) -> Iterator[tuple[bytes, bytes]]: # name; what it ho
 
 # %% ../nbs/reading/02_picture.ipynb #7fbb177a
 def _check_png(data: bytes) -> None:
-    "Raise `EOFError` or `ValueError` for a PNG that is not whole or has another number of rows, `PictureError` for two."
+    "Raise `EOFError` or `ValueError` for a PNG that is damaged or of other rows than it says, `PictureError` for two."
     from PIL import Image
     if data.count(b'\0\0\0\rIHDR') > 1: raise PictureError(SEVERAL)
     if b'IEND\xaeB`\x82' not in data: raise EOFError('the PNG has no end')

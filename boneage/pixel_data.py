@@ -37,6 +37,7 @@ def _numbers(ds: 'pydicom.Dataset', key: str) -> np.ndarray: # (n,), float; of n
     try: return np.ravel([] if value is None else value).astype(float)
     except (TypeError, ValueError) as e: raise PictureError(f'its {key} is no number; export it again') from e
 
+# %% ../nbs/reading/04_pixel_data.ipynb #03aaca27
 def _fill_in(ds: 'pydicom.Dataset') -> None:
     "Give a data set what the standard implies where an attribute is missing or empty."
     from pydicom.uid import ImplicitVRLittleEndian

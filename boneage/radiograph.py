@@ -109,8 +109,7 @@ def read_radiograph(
     data = read_bytes(Path(path))
     try:
         with warnings.catch_warnings(action='ignore'):
-            found = decode_dicom(data, frame, anyway) if begins_as_dicom(data) else decode_image(data, frame)
-            found = _usable(found)
+            found = _usable(decode_dicom(data, frame, anyway) if begins_as_dicom(data) else decode_image(data, frame))
             header, notes = found.header, find_doubts(found)
             px, shrunk = _shrink(found.pixels)
             px = _unsigned(px if header is None else rescale(px, header))

@@ -427,7 +427,7 @@ def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
     assert given['leave_out'] == {'007'} and given['scale'].name == 'paper'
     assert boneage('train', 'age', 'large', '--out', 'run', '--also', cohort)[0] == 0
     args, only_learnt = calls[3]
-    assert args[0] == [Path('large'), cohort] and only_learnt['also'] == {'cohort'} and default['also'] == set()
+    assert args[0] == [Path('large'), cohort] and only_learnt['also'] == [cohort] and default['also'] == []
 
 
 def test_draw(boneage, tmp_path):

@@ -75,6 +75,7 @@ def read_sex(
     "The sex in a column of sexes; raises `ValueError` for a word that is not understood."
     return None if text.lower() in UNSAID else parse_sex(text)
 
+# %% ../../nbs/clinic/01_batch.ipynb #9a0a86b0
 COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {  # name -> what it is of a `Job`, how a cell is read
     **dict.fromkeys(('file', 'filename', 'path', 'image', 'picture', 'radiograph'), ('file', str)),
     **dict.fromkeys(('sex', 'gender', 'patientsex'), ('sex', read_sex)), 'male': ('sex', read_male),
