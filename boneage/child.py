@@ -46,7 +46,7 @@ def in_years(
 def parse_number(
     text: str,
 ) -> float:
-    "A number as people write it, `inf` and `nan` among them; raises `ValueError` for what is none, and for underscores."
+    "A number as people write it, `inf` and `nan` among them; raises `ValueError` for anything else."
     comma = re.fullmatch(r'\s*\d+,\d\d?\s*', text, re.ASCII)
     try: return float(text.replace(',', '.') if comma else '' if '_' in text else text)
     except ValueError: raise ValueError(f'{text!r} is not a number') from None
@@ -195,8 +195,7 @@ def read_date(
 def _day_of(header: Header, key: str) -> date | None:
     "The day of an attribute that is a date, or a date with a time behind it."
     text = str(header.get(key, '')).strip()
-    day = read_date(text[:8] if key.endswith('DateTime') else text)
-    return day if day and day <= date.today() + timedelta(1) else None # a clock that runs ahead says nothing
+    return read_date(text[:8] if key.endswith('DateTime') else text)
 
 def age_by_dates(
     header: Header,
@@ -204,7 +203,7 @@ def age_by_dates(
     "The time from the birth date to the day of the exposure, where both are known."
     born = _day_of(header, 'PatientBirthDate')
     taken = next((day for key in TAKEN if (day := _day_of(header, key))), None)
-    if not born or not taken or taken < born: return None
+    if not born or not taken or not born <= taken <= date.today() + timedelta(1): return None # a clock may run ahead
     months = round((taken - born).days / DAYS['M'], 1)
     return months if months < PLACEHOLDER else None
 

@@ -366,6 +366,8 @@ def _density(
     return (float(across), float(down)) if across > 0 and down > 0 else (1., 1.)
 
 # %% ../nbs/reading/02_picture.ipynb #bcbc21c4
+GREY = ('1', 'L', 'LA', 'La', 'F')  # modes of Pillow, besides those that begin with I
+
 @dataclass(frozen=True)
 class Decoded:
     "What a file holds, as it is stored."
@@ -377,8 +379,6 @@ class Decoded:
     header: 'pydicom.Dataset | None' = None # of a DICOM file, without its pixels
 
 # %% ../nbs/reading/02_picture.ipynb #080ca95c
-GREY = ('1', 'L', 'LA', 'La', 'F')  # modes of Pillow, besides those that begin with I
-
 def decode_image(
     data: bytes,
     page: int | None = None, # of a TIFF, counted from 1; None: the largest

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['POINT_NAMES', 'MOST_DOUBT', 'MOST_ASTRAY', 'LEAST_ROOM', 'LEAST_WRIST', 'LITTLE_WRIST', 'SHORT', 'LEAST_LENGTH',
-           'predict_points', 'hand_length', 'upright_angle', 'find_points', 'outline_distance', 'check_points',
-           'beyond_capitate', 'check_whole']
+           'FEW_PIXELS', 'SMALL', 'predict_points', 'hand_length', 'upright_angle', 'find_points', 'outline_distance',
+           'check_points', 'beyond_capitate', 'check_whole']
 
 # %% ../nbs/reading/11_points.ipynb #5be0e792
 import cv2
 import numpy as np
+from .child import joined
 from .networks import Network
 from .picture import PictureError
 from .warp import crop_matrix, move_points, warp
@@ -82,7 +83,8 @@ def check_points(
 LEAST_ROOM = -.02  # lengths of the hand from the middle fingertip to the picture's border: it may lie a little beyond
 LEAST_WRIST, LITTLE_WRIST = .15, .25  # lengths of the hand that are seen below the capitate: refused; said
 SHORT = 'little of the forearm is seen: where the ends of its bones are cut off, its age is off; give the whole hand'
-LEAST_LENGTH = 90  # px from the capitate to the tip of the middle finger
+LEAST_LENGTH, FEW_PIXELS = 90, 130  # from the capitate to the tip of the middle finger: refused; said
+SMALL = 'the hand has few pixels, and its age may be off; give the radiograph at its full size'
 
 # %% ../nbs/reading/11_points.ipynb #df554eb3
 def beyond_capitate(
@@ -110,4 +112,4 @@ def check_whole(
         raise PictureError('the middle finger ends at the border: the fingertips must be in the picture')
     if (below := beyond_capitate(points, mask)[1].max()) < LEAST_WRIST:
         raise PictureError('the wrist is cut off: the carpals and the ends of radius and ulna must be in the picture')
-    return SHORT if below < LITTLE_WRIST else ''
+    return joined(SHORT if below < LITTLE_WRIST else '', SMALL if length < FEW_PIXELS else '')

@@ -177,6 +177,14 @@ def test_any_spelling_says_the_same(data):
         assert not said
 
 
+@pytest.mark.parametrize('word', ['O', 'other', 'u', 'Unknown', ''])
+def test_a_sex_that_nobody_knows(tmp_path, word):
+    """One child of unknown sex stops no table; the age is a number with a comma, as in half of Europe."""
+    (tmp_path/'who.csv').write_text(f'file;sex;age\na.png;{word};125,5\nb.png;M;99\n')
+    assert find_jobs([tmp_path/'who.csv']) == [Job(tmp_path/'a.png', None, 125.5), Job(tmp_path/'b.png', 'M', 99)]
+    assert find_jobs([tmp_path/'who.csv'], 'F')[0].sex == 'F'
+
+
 @pytest.mark.parametrize('code', CODES)
 def test_names_in_any_code(tmp_path, code):
     """File names that are not English, also where a mark is at the front and the bytes are the other way round."""
@@ -242,7 +250,7 @@ def test_two_dates_are_an_age(tmp_path):
     ('sex,file\nF\n', 'line 2: no file is named'), ('file,sex\na,b.png,F\n', "line 2: has more cells"),
     *((f'file,age_months\na.png,{age}\n', f"line 2: '{age}' is not an age")
       for age in ('-3', '-0.1', 'nan', 'inf', '1e999', 'ten', '10_5', '1_0')),
-    ('file;age\na.png;8,5\n', "line 2: '8,5' is not an age"),
+    ('file;age\na.png;8,555\n', "line 2: '8,555' is not an age"),
     ('file,Sex,gender\na.png,F,F\n', "two columns for sex, 'Sex' and 'gender'"),
     ('file,male,sex\na.png,1,M\n', "two columns for sex, 'male' and 'sex'"),
     ('file,path,sex\na.png,a.png,F\n', "two columns for file, 'file' and 'path'"),

@@ -4,6 +4,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from boneage.artefacts import MOST_STRETCHED, unsquash
+from boneage.codestream import _count_pictures
 from boneage.picture import MOST_PARTS, PictureError
 from boneage.radiograph import read_pixels, read_radiograph
 
@@ -173,6 +175,7 @@ def test_bad_files_leave_stderr_alone(tmp_path):
     paths = [str(p) for p in bad_files(tmp_path).values()]
     code = """
 import sys
+import time
 import zlib
 from boneage.picture import PictureError
 from boneage.radiograph import read_pixels
@@ -386,11 +389,60 @@ def test_cut_jpeg_ls(tmp_path, hand, near, share):
                                        bits_stored=8)
     ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px))
     ds.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSNearLossless if near else pydicom.uid.JPEGLSLossless
-    for name, data in dict(whole=stream, cut=stream[:int(share * len(stream))] + b'\xff\xd9').items():
+    cut = stream[:int(share * len(stream))]
+    for name, data in dict(whole=stream, cut=cut + b'\xff\xd9', endless=cut).items():
         ds.PixelData = pydicom.encaps.encapsulate([bytes(data)])
         ds.save_as(tmp_path/f'{name}.dcm')
     assert np.abs(read_pixels(tmp_path/'whole.dcm').astype(int) - px).max() <= near
     with pytest.raises(PictureError): read_pixels(tmp_path/'cut.dcm')
+    begun = time.monotonic()
+    with pytest.raises(PictureError): read_pixels(tmp_path/'endless.dcm')
+    assert time.monotonic() - begun < 3, 'a decoder may look for the end for eight seconds'
+
+
+@pytest.mark.parametrize('rows', [79, 81, 40, 160])
+def test_a_png_of_another_height(tmp_path, rows):
+    """A header that says more rows than there are, or fewer, with a right checksum: Pillow would fill or drop them."""
+    data = cv2.imencode('.png', blob())[1].tobytes()
+    said = b'IHDR' + data[16:20] + struct.pack('>I', rows) + data[24:29]
+    (tmp_path/'a.png').write_bytes(data[:12] + said + struct.pack('>I', zlib.crc32(said)) + data[33:])
+    with pytest.raises(PictureError): read_pixels(tmp_path/'a.png')
+
+
+def test_a_part_of_a_jpeg_that_looks_like_run_lengths():
+    """What begins a frame depends on how it is compressed."""
+    parts = [b'\xff\xd8\xff\xe0', b'\x78\xa0\x12\x34\x40\0\0\0']
+    for syntax, n in ((pydicom.uid.JPEGLosslessSV1, 1), (pydicom.uid.RLELossless, 1), (pydicom.uid.JPEG2000, 1)):
+        ds = pydicom.Dataset()
+        ds.file_meta = pydicom.dataset.FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID, ds.PixelData = syntax, pydicom.encaps.encapsulate(parts)
+        assert _count_pictures(ds) == n
+
+
+def test_a_table_of_twelve_bits(tmp_path):
+    """A table of stored numbers that gives the bits in use in the place of those that its numbers take."""
+    px, table = blob().astype(np.uint16) * 16, pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4096, 0, 12], 'US'
+    table.add_new('LUTData', 'OW', np.arange(4095, -1, -1).astype('<u2').tobytes())
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px, BitsStored=12, HighBit=11, ModalityLUTSequence=[table]))
+    np.testing.assert_array_equal(read, 4095 - px)
+
+
+def test_padding_without_the_sign_of_its_pixels(tmp_path):
+    """-1 in a header of unsigned numbers is the highest of them."""
+    px = blob().astype(np.uint16) * 256
+    px[:20] = 65535
+    path = write_dicom(tmp_path/'a.dcm', px)
+    ds = pydicom.dcmread(path)
+    ds.add_new('PixelPaddingValue', 'SS', -1)
+    ds.save_as(path)
+    assert read_pixels(path)[:20].max() < 65535
+
+
+@pytest.mark.parametrize('form', ['GIF', 'WebP', 'JPEG2000'])
+def test_a_format_that_is_not_read_is_named(tmp_path, form):
+    Image.fromarray(blob()).save(tmp_path/'a.png', form)
+    with pytest.raises(PictureError, match='which is not read; give a PNG'): read_pixels(tmp_path/'a.png')
 
 
 @pytest.mark.parametrize('how', [dict(tile_size=(128, 128)), dict(tile_size=(512, 512)), dict(num_resolutions=3)])
