@@ -8,7 +8,7 @@ __all__ = ['BATCH', 'hidden_places', 'occlusion_map', 'leading_networks']
 # %% ../nbs/reading/21_explain.ipynb #94a1baa6
 import cv2
 import numpy as np
-from .ensemble import AgeNetwork, Ensemble, say_months
+from .ensemble import AgeNetwork, Ensemble, predict_months
 
 # %% ../nbs/reading/21_explain.ipynb #3f45b009
 BATCH = 16  # hidden places that a network is asked about at once
@@ -36,8 +36,8 @@ def occlusion_map(
     for view, place in zip(views, places): view[place] = around[place]
     moved, covered = np.zeros((2, *window.shape), np.float32)
     parts = [views[i:i + BATCH] for i in range(0, len(views), BATCH)]
-    answers = np.concatenate([say_months(network.network, part, [sex] * len(part)) for part in parts])
-    for place, months in zip(places, network.say(canvas, sex) - answers):
+    answers = np.concatenate([predict_months(network.network, part, [sex] * len(part)) for part in parts])
+    for place, months in zip(places, network.predict(canvas, sex) - answers):
         moved[place] += months
         covered[place] += 1
     return moved / covered

@@ -20,6 +20,8 @@ from boneage.drawn.cohort import draw_phantom
 from boneage.drawn.impostors import NO_HANDS, draw_impostors, two_hands
 from boneage.learn.data import find_dataset, read_labels
 from boneage.networks import MANIFEST, WEIGHTS, WeightsError
+from boneage.picture import PictureError
+from boneage.points import SMALL
 from boneage.reference import standard_deviation
 
 
@@ -201,6 +203,16 @@ def test_a_reason_names_no_file(assessor, tmp_path):
     found = assessor.assess(file, 'F')
     assert found.reason == 'no such file; check the path'
     assert str(found) == f'{file}: not assessed: {found.reason}'
+
+
+def test_few_pixels_are_said(assessor):
+    """The same hand in fewer and fewer pixels: read, read with a word, refused."""
+    px = draw_phantom(120, False, np.random.default_rng(3), side=768, pose=False).picture
+    found = {}
+    for size in (1, .28, .17):
+        try: found[size] = '; '.join(assessor.register(cv2.resize(px, None, fx=size, fy=size, interpolation=3)).notes)
+        except PictureError as error: found[size] = str(error)
+    assert 'pixels' not in found[1] and SMALL in found[.28] and 'too few to see its bones' in found[.17]
 
 
 @pytest.mark.parametrize('grey', [0, None])

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from boneage.assessment import Assessor
 from boneage.child import OLDEST
 from boneage.cli import main
-from boneage.ensemble import load_ensemble, say_months, to_months
+from boneage.ensemble import load_ensemble, predict_months as predict_by_onnx, to_months
 from boneage.learn.age import (
     CELL, COHORTS, HEADS, Cell, Expectation, parse_cell, predict_months, sexes_of, start_from)
 from boneage.learn.data import DatasetError
@@ -250,7 +250,7 @@ def test_both_rooms_say_the_same(head, tmp_path):
     file, net = tmp_path/cell.name/'network.onnx', cell.net().eval()
     start_from(net, read_state(file)[0])
     windows, sexes = np.stack([cut_region(c, REGIONS['B']) for c in canvas]), sexes_of(table)
-    ours, theirs = predict_months(net, windows, sexes), say_months(Network(file, threads=1), windows, sexes)
+    ours, theirs = predict_months(net, windows, sexes), predict_by_onnx(Network(file, threads=1), windows, sexes)
     assert np.std(ours) > .01 and np.abs(ours - theirs).max() < .05
 
 

@@ -10,7 +10,7 @@ import torch
 
 from boneage.canvas import is_mirrored, registration_matrix
 from boneage.contrast import equalise
-from boneage.ensemble import say_months
+from boneage.ensemble import predict_months as predict_by_onnx
 from boneage.learn.age import parse_cell, predict_months
 from boneage.learn.data import radiographs, read_points
 from boneage.learn.export import read_state
@@ -149,5 +149,5 @@ def test_ages_as_in_pytorch(real_data, assessor):
         net = with_state_of(parse_cell(name).net(), network.network.file)
         windows = np.stack([network.cut(canvas) for canvas in canvases])
         sexes = ['M' if parse_cell(name).cohort == 'male' else 'F'] * len(windows)
-        apart = np.abs(say_months(network.network, windows, sexes) - predict_months(net, windows, sexes))
+        apart = np.abs(predict_by_onnx(network.network, windows, sexes) - predict_months(net, windows, sexes))
         assert apart.max() < .05, (name, apart)

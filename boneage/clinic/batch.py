@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
            'Job', 'parse_date', 'age_on', 'read_sex', 'things_of', 'find_columns', 'sex_unread', 'strange_columns',
            'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of',
-           'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_rows', 'unchanged', 'go_on',
-           'only_run', 'in_order', 'assess_batch']
+           'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_same_run', 'unchanged',
+           'go_on', 'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import csv, glob, os, re, warnings
@@ -344,7 +344,7 @@ def of_child(
     return [('sex', sex or None, job.sex), *[('age in months', age, job.age_months)] * compared]
 
 # %% ../../nbs/clinic/01_batch.ipynb #99f6922d
-def check_rows(
+def check_same_run(
     table: Path, # for the error
     rows: dict[str, dict], # by file, as of `full`
     jobs: list[Job],
@@ -379,9 +379,9 @@ def go_on(
     model: str, # of this run
     level: float, # likewise
 ) -> set[str]: # the files that need not be read, as of `full`
-    "Cut off a table what is no row of this run, or is of a file that was changed; raises `BatchError` as `check_rows`."
+    "Cut off a table what is no row of this run, or is of a file that was changed; raises `BatchError` as `check_same_run`."
     rows, size = done_before(table, table.parent)
-    check_rows(table, left := unchanged(rows, jobs), jobs, model, level)
+    check_same_run(table, left := unchanged(rows, jobs), jobs, model, level)
     if len(left) < len(rows):
         with whole(table) as part, writer_of(part) as writer: writer.writerows(left.values())
     elif table.exists(): os.truncate(table, size)

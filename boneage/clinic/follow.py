@@ -28,7 +28,7 @@ class Reading:
     "One bone age of a child."
     age: float # months, at the exposure
     bone_age: float # months
-    half: float | None # half the width of its interval, months; None without a calibration
+    half: float | None # to the further end of its interval, months; None without a calibration
     sex: str # F or M
     file: str = ''
     model: str = '' # which networks answered

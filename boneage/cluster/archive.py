@@ -34,7 +34,7 @@ from ray.exceptions import RayError
 from ..assessment import Assessment, Assessor, model_name
 from ..child import SEXES, Rows, in_line, text_rows
 from ..clinic.batch import (
-    BatchError, COLUMNS, Job, check_rows, columns, done_before, full, in_table, jobs_of, named_by, only_run, read_row,
+    BatchError, COLUMNS, Job, check_same_run, columns, done_before, full, in_table, jobs_of, named_by, only_run, read_row,
     read_rows, unchanged, writer_of)
 from .workers import LOCAL, ClusterError, workers
 from ..networks import open_weights
@@ -199,13 +199,13 @@ def done_in(
     model: str, # of this run
     level: float, # likewise
 ) -> set[str]: # files, as of `full`
-    "The radiographs that the parts have and that are still the same; raises `BatchError` as `check_rows`."
+    "The radiographs that the parts have and that are still the same; raises `BatchError` as `check_same_run`."
     done: set[str] = set()
     asked = {full(job.file): job for job in jobs}
     for part in parts_in(folder):
         rows, _ = done_before(part, folder.parent)
         of_part = [asked[file] for file in rows if file in asked]
-        check_rows(part, left := unchanged(rows, of_part), of_part, model, level)
+        check_same_run(part, left := unchanged(rows, of_part), of_part, model, level)
         if len(left) < len(rows): keep(part, left)
         done |= {*left}
     return done
