@@ -34,8 +34,8 @@ from ray.exceptions import RayError
 from ..assessment import Assessment, Assessor, model_name
 from ..child import SEXES, Rows, in_line, text_rows
 from ..clinic.batch import (
-    BatchError, COLUMNS, Job, check_same_run, columns, done_before, full, in_table, jobs_of, named_by, only_run, read_row,
-    read_rows, unchanged, writer_of)
+    BatchError, COLUMNS, Job, check_same_run, columns, done_before, full, in_table, jobs_of, named_by, only_run,
+    read_row, read_rows, unchanged, writer_of)
 from .workers import LOCAL, ClusterError, workers
 from ..networks import open_weights
 from ..picture import begins_as_dicom, is_picture, whole
