@@ -379,7 +379,7 @@ def go_on(
     model: str, # of this run
     level: float, # likewise
 ) -> set[str]: # the files that need not be read, as of `full`
-    "Cut off a table what is no row of this run, or of a file that was changed; raises `BatchError` as `check_same_run`."
+    "Cut off a table what is no row of this run, or of a changed file; raises `BatchError` as `check_same_run`."
     rows, size = done_before(table, table.parent)
     check_same_run(table, left := unchanged(rows, jobs), jobs, model, level)
     if len(left) < len(rows):
