@@ -193,7 +193,8 @@ def _painted(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the s
     if (value := ds.get('PixelPaddingValue')) is None: return np.zeros(px.shape, bool)
     room = 2**ds.BitsAllocated
     def stored(x): # some write it without the sign of the pixels, or with one that they have not
-        return (x + room // 2) % room - room // 2 if ds.PixelRepresentation else x % room
+        if ds.PixelRepresentation: return x - room if 2 * x >= room else x
+        return x + room if x < 0 else x
     limit = ds.get('PixelPaddingRangeLimit')
     low, high = sorted(stored(int(x)) for x in (value, value if limit is None else limit))
     return (px >= low) & (px <= high)
