@@ -175,7 +175,6 @@ def test_bad_files_leave_stderr_alone(tmp_path):
     paths = [str(p) for p in bad_files(tmp_path).values()]
     code = """
 import sys
-import time
 import zlib
 from boneage.picture import PictureError
 from boneage.radiograph import read_pixels

@@ -35,19 +35,13 @@ CUT = '''() => [...document.querySelectorAll('main *')].filter(each => {
 }).map(each => each.outerHTML.slice(0, 80))'''
 # the rules of axe-core that another width or other colours may break
 OF_LOOKS = ['color-contrast', 'link-in-text-block', 'scrollable-region-focusable', 'target-size']
-# of the words of code that look alike the first stays one, of its lines the longest, of blocks of plain code that look
-# alike the first three, of a table the first rows and columns
+# of the words of code that look alike the first stays one, of its lines the longest, of a table the first rows
 FEWER = '''() => {
-  document.querySelectorAll('tbody > tr:nth-child(n+4), tr > :nth-child(n+7)').forEach(part => part.remove())
-  const seen = new Set(), blocks = {}
+  document.querySelectorAll('tbody > tr:nth-child(n+4)').forEach(row => row.remove())
+  const seen = new Set()
   for (const span of document.querySelectorAll('pre span')) {
     const look = `${span.className} in ${span.closest('pre').className} ${!!span.closest('.cell-output')}`
     if (seen.has(look)) span.replaceWith(...span.childNodes); else seen.add(look)
-  }
-  for (const block of document.querySelectorAll('details.source, pre:not(:has(span))')) {
-    const look = `${block.tagName} ${block.className} ${!!block.closest('.cell-output')}`
-    blocks[look] = (blocks[look] ?? 0) + 1
-    if (blocks[look] > 3) block.remove()
   }
   for (const code of document.querySelectorAll('pre')) {
     code.normalize()
