@@ -87,7 +87,7 @@ def test_strange_headers(assessor, files, twin, tmp_path_factory, kind, changes)
 
 
 def test_what_hides_bones(assessor, tmp_path):
-    """Eight grey levels and a burnt film in noise are refused; sixteen, circles, blur, movement, thumbnails said."""
+    """Eight grey levels, a burnt film in noise are refused; sixteen, circles, blur, filters, movement, thumbnails said."""
     drawn = draw_phantom(120, False, np.random.default_rng(3), side=768, pose=False)
     px, size = drawn.picture, drawn.picture.shape[::-1]
     circled = px.copy()
@@ -105,6 +105,9 @@ def test_what_hides_bones(assessor, tmp_path):
     assert 'nearly one grey level' in said(noisy.clip(0, 255).astype(np.uint8))
     assert 'fine detail' in said(cv2.GaussianBlur(px, (0, 0), 6))
     for smeared in (cv2.blur(px, (1, 9)), cv2.blur(px, (9, 1))): assert 'fine detail' in said(smeared)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+    for smooth in (cv2.medianBlur(px, 7), cv2.erode(px, disc), cv2.dilate(px, disc)): assert 'grain' in said(smooth)
+    assert 'shading' in said(cv2.addWeighted(px, 1, cv2.GaussianBlur(px, (0, 0), 30), -.7, 90))
     assert 'there twice' in said(cv2.addWeighted(px, .5, np.roll(px, (12, 5), (0, 1)), .5, 0))
     assert 'fine detail' in said(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC))
 

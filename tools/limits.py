@@ -40,7 +40,7 @@ from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.contrast import count_levels, has_white_marks, piled_up, used_levels
 from boneage.damage import above_wrist, ask_rows, seam
-from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, same_size
+from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, grain, same_size, shading
 from boneage.drawn.cohort import as_dicom
 from boneage.hand import Registered
 from boneage.learn.data import radiographs, read_ids
@@ -370,7 +370,7 @@ def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
         small = same_size(positive, hand.mask, length := hand_length(hand.points))
         counts = count_levels(positive, hand.mask)
         return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small), levels=used_levels(counts),
-                    piled=piled_up(counts), echo=echo(*small),
+                    piled=piled_up(counts), echo=echo(*small), grain=grain(*small), shading=shading(*small),
                     marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand))
     collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
     with (patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.contrast.MOST_PILED', 1),

@@ -32,7 +32,8 @@ def sharper(much, blur): return lambda p, _: grey((1. + much) * p - much * cv2.G
 def grain(sd): return lambda p, rng: grey(p + rng.normal(0, sd, p.shape))
 def power(of): return lambda p, _: grey(255 * (p / 255)**of)
 def emboss(p, _): return grey(cv2.filter2D(p, cv2.CV_32F, np.float32([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])))
-def top_hat(p, _): return cv2.morphologyEx(p, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (41, 41)))
+def rank(change, across):
+    return lambda p, _: cv2.morphologyEx(p, change, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across)))
 def lines(p, _): return grey(p + 18 * np.sin(np.arange(len(p)) / 2.3)[:, None])
 
 
@@ -49,10 +50,15 @@ FILTERS = {
     'as it is': lambda p, _: p, 'power of 0.4': power(.4), 'power of 2.5': power(2.5),
     'grey levels equalised': lambda p, _: cv2.equalizeHist(p), 'local contrast (CLAHE, 2)': contrast(2),
     'local contrast (CLAHE, 8)': contrast(8), 'sharpened (1, blur of 2 px)': sharper(1, 2),
-    'sharpened (3, blur of 3 px)': sharper(3, 3), 'embossed': emboss, 'background removed (top hat)': top_hat,
+    'sharpened (3, blur of 3 px)': sharper(3, 3), 'embossed': emboss,
+    'background removed (top hat)': rank(cv2.MORPH_TOPHAT, 41),
     'grain of 8 grey levels': grain(8), 'grain of 25 grey levels': grain(25), 'lines': lines,
     'smoothed (bilateral)': lambda p, _: cv2.bilateralFilter(p, 15, 80, 15),
-    'smoothed (median of 9 px)': lambda p, _: cv2.medianBlur(p, 9), 'photographed': photographed}
+    'smoothed (median of 5 px)': lambda p, _: cv2.medianBlur(p, 5),
+    'smoothed (median of 9 px)': lambda p, _: cv2.medianBlur(p, 9), 'least of 3 px': rank(cv2.MORPH_ERODE, 3),
+    'least of 5 px': rank(cv2.MORPH_ERODE, 5), 'greatest of 3 px': rank(cv2.MORPH_DILATE, 3),
+    'greatest of 5 px': rank(cv2.MORPH_DILATE, 5), 'opened by 9 px': rank(cv2.MORPH_OPEN, 9),
+    'closed by 9 px': rank(cv2.MORPH_CLOSE, 9), 'photographed': photographed}
 
 
 def squash(pixels: np.ndarray, stretch: float | str) -> np.ndarray:
