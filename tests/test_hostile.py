@@ -41,7 +41,7 @@ def peak(again=False):
     """The most memory that this process had, in megabytes, since it was last asked to count again."""
     if not (PROCESS/'clear_refs').exists(): return 0
     if again:
-        if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)  # what a training before kept for itself
+        if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)  # what a training kept for itself
         (PROCESS/'clear_refs').write_text('5')
     return int(re.search(r'VmHWM:\s+(\d+)', (PROCESS/'status').read_text())[1]) / 1024
 
@@ -87,7 +87,7 @@ def test_strange_headers(assessor, files, twin, tmp_path_factory, kind, changes)
 
 
 def test_what_hides_bones(assessor, tmp_path):
-    """Eight grey levels, a burnt film in noise are refused; sixteen, circles, blur, filters, movement, thumbnails said."""
+    """Eight grey levels, a burnt film in noise are refused; sixteen, circles, blur, filters and movement said."""
     drawn = draw_phantom(120, False, np.random.default_rng(3), side=768, pose=False)
     px, size = drawn.picture, drawn.picture.shape[::-1]
     circled = px.copy()
