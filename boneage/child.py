@@ -91,7 +91,7 @@ def read_text(
         try: text = data.decode('utf-8-sig')
         except UnicodeDecodeError: text = data.decode('cp1252', errors='replace')
     if set(text) & {'\0', '\N{REPLACEMENT CHARACTER}'}: raise ValueError('it is no text')
-    return text
+    return text.rstrip('\x1a') # which old programs end a file with
 
 # %% ../nbs/reading/01_child.ipynb #0ca2d51a
 def split_rows(

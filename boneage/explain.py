@@ -11,7 +11,7 @@ import numpy as np
 from .ensemble import AgeNetwork, Ensemble, predict_months
 
 # %% ../nbs/reading/21_explain.ipynb #3f45b009
-BATCH = 16  # hidden places that a network is asked about at once
+BATCH = 4  # hidden places that a network is asked about at once
 
 def hidden_places(
     shape: tuple[int, int], # of the region, (height, width), px

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SAID', 'RADIOGRAPHS', 'CLASSES', 'DEFLATED', 'ALIKE', 'LEVELS', 'PIXELS', 'AFTER', 'BEYOND', 'SIGNLESS',
-           'ENOUGH_BITS', 'SIDES', 'EDGES', 'FIELD', 'BESIDE', 'LINE', 'SPACINGS', 'GROUPS', 'class_name',
-           'parse_header', 'is_changed', 'inflate', 'rescale', 'read_spacing', 'pixel_shapes', 'decode_dicom',
-           'read_header']
+           'ENOUGH_BITS', 'SIDES', 'EDGES', 'MOST_CORNERS', 'FARTHEST', 'FIELD', 'BESIDE', 'LINE', 'SPACINGS', 'GROUPS',
+           'class_name', 'parse_header', 'is_changed', 'inflate', 'rescale', 'read_spacing', 'pixel_shapes',
+           'decode_dicom', 'read_header']
 
 # %% ../nbs/reading/04_pixel_data.ipynb #9a33bdf2
 import zlib
@@ -236,15 +236,22 @@ def _given(ds: 'pydicom.Dataset', keys: Iterable[str]) -> list[int]:
     return [int(number) for value in held for number in np.ravel(value)]
 
 # %% ../nbs/reading/04_pixel_data.ipynb #05aba3e1
+MOST_CORNERS, FARTHEST = 1000, 2**15  # of a polygon; px: drawing more, or farther away, may take minutes
+
+def _are_corners(numbers: list[int]) -> bool:
+    "Whether numbers are rows and columns of corners that can be drawn."
+    return 0 < len(numbers) <= 2 * MOST_CORNERS and len(numbers) % 2 == 0 and max(map(abs, numbers)) < FARTHEST
+
 def _shutter(shape: tuple[int, int], ds: 'pydicom.Dataset') -> np.ndarray: # bool, of that shape
     "The pixels behind a display shutter: outside a rectangle, a circle or a polygon, or any of several."
     outside, kinds = np.zeros(shape, bool), ds.get('ShutterShape') or ''
-    for kind in [kinds] if isinstance(kinds, str) else kinds:
+    rows, columns = np.ogrid[1.:shape[0] + 1, 1.:shape[1] + 1]
+    for kind in [kinds] if isinstance(kinds, str) else dict.fromkeys(kinds):
         inside = np.zeros(shape, np.uint8)
         match kind, _given(ds, EDGES.get(kind, ())):
             case 'RECTANGULAR', [left, right, top, low]: inside[max(top - 1, 0):low, max(left - 1, 0):right] = 1
-            case 'CIRCULAR', [row, column, radius]: cv2.circle(inside, (column - 1, row - 1), radius, 1, cv2.FILLED)
-            case 'POLYGONAL', [_, _, *_] as corners if len(corners) % 2 == 0:
+            case 'CIRCULAR', [row, column, radius]: inside[np.hypot(rows - row, columns - column) <= radius] = 1
+            case 'POLYGONAL', corners if _are_corners(corners):
                 cv2.fillPoly(inside, [np.array(corners, np.int32).reshape(-1, 2)[:, ::-1] - 1], 1)
         if inside.any(): outside |= inside == 0
     return outside

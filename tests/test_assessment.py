@@ -401,6 +401,15 @@ def test_real_speed_and_memory(real_data):
     assert warm < 2 and memory < 600e6
 
 
+def test_the_memory_of_a_report(save, tmp_path):
+    """Its maps ask the networks hundreds of times."""
+    file = save(draw_phantom(120, True, np.random.default_rng(8), 768, pose=False).picture)
+    ask = ['assess', str(file), '--sex', 'M', '--report', str(tmp_path/'report.html')]
+    code = f'from boneage.cli import main\nassert main({ask}) == 0{PEAK}'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
+    assert int(done.stdout.split()[-1]) < 750e6
+
+
 @pytest.mark.parametrize('male', (True, False))
 def test_a_short_wrist_is_said(assessor, save, male):
     """Cut off at the carpals there is no age, below them a word with it, and of a whole forearm nothing is said."""

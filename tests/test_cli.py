@@ -1,4 +1,5 @@
 """The command line: results on stdout, one line an error on stderr, and the exit status."""
+import csv
 import json
 import os
 import re
@@ -227,6 +228,9 @@ USAGE = {  # a command and what the line about it says
     'assess hand.png --sex X': 'give F or M',
     'assess hand.png --sex F --age-months nan': 'is not an age',
     'assess hand.png --sex F --age-months inf': 'is not an age',
+    'assess hand.png --sex=M --sex=F': '--sex is given twice',
+    'assess hand.png --sex F --json --json': '--json is given twice',
+    'assess hand.png --sex F --dicom d --report d/hand_report.dcm': 'd/hand_report.dcm would be overwritten',
     'assess hand.png --sex F --age-months 10_5': "'10_5' is not an age",
     'batch hand.png --age-months ten --out t.csv': "'--age-months': 'ten' is not an age",
     'assess hand.png --height-cm 14_0': "'14_0' is not the height",
@@ -514,6 +518,32 @@ def test_beside_age(folder, boneage):
     assert grown['difference_months'] < 0
     assert 'beside the age of 100' in boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '100')[1][0]
     assert boneage('assess', 'hand.png', '--sex', 'F', '--age-months', '-1')[0] == 2
+
+
+def test_a_link_to_itself_stops_no_other(folder, boneage):
+    Path('loop.png').symlink_to('loop.png')
+    assert boneage('batch', 'hand.png', 'loop.png', '--sex', 'F', '--out', 'ages.csv')[0] == 1
+    with open('ages.csv', newline='') as file: rows = {row['file']: row for row in csv.DictReader(file)}
+    assert rows['hand.png']['accepted'] == 'True' and 'no such file' in rows['loop.png']['reason']
+    assert 'no such file' in boneage('assess', 'loop.png', '--report', 'r.html', '--dicom', 'd')[2][0]
+
+
+def test_a_folder_that_is_gone(folder, boneage, monkeypatch):
+    Path('gone').mkdir()
+    monkeypatch.chdir('gone')
+    Path('../gone').rmdir()
+    status, _, err = boneage('assess', folder/'hand.png', '--sex', 'F', '--report', 'r.html')
+    assert (status, err) == (1, ['boneage: the folder that you are in is gone; go to another'])
+
+
+def test_a_damaged_report_is_not_the_radiograph(folder, boneage, hand):
+    """What lies under the name of a report and is none is named, and neither is harmed."""
+    write_dicom('hand.dcm', hand.picture, PatientSex='F', StudyInstanceUID='1.2.4')
+    for data in (b'', b'no report' * 30):
+        Path('hand_report.dcm').write_bytes(data)
+        status, _, err = boneage('assess', 'hand.dcm', '--dicom', '.')
+        assert status == 1 and 'hand_report.dcm is no report; name another folder' in err[0], err
+        assert Path('hand_report.dcm').read_bytes() == data and not Path('hand_picture.dcm').exists()
 
 
 def test_dicom(folder, boneage, hand):

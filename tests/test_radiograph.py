@@ -973,3 +973,15 @@ def test_floating_negatives(tmp_path):
     ds.BitsAllocated, ds.FloatPixelData = 32, (1 - px).tobytes()
     ds.save_as(tmp_path/'a.dcm')
     np.testing.assert_allclose(read_pixels(tmp_path/'a.dcm') / 65535, px, atol=.001)
+
+
+@pytest.mark.parametrize('shape, where', [
+    ('CIRCULAR', dict(CenterOfCircularShutter=[100, 80], RadiusOfCircularShutter=2**31 - 1)),
+    ('POLYGONAL', dict(VerticesOfThePolygonalShutter=[1 - 2**31] * 3 + [2**31 - 1] * 3)),
+    ('POLYGONAL', dict(VerticesOfThePolygonalShutter=list(range(-3000, 3000)) * 2))])
+def test_a_shutter_beyond_all_bounds_takes_no_time(tmp_path, shape, where):
+    px = blob()
+    path, start = write_dicom(tmp_path/'a.dcm', px, ShutterShape=[shape] * 4, **where), time.monotonic()
+    read = read_pixels(path)
+    assert time.monotonic() - start < 5
+    np.testing.assert_array_equal(read, read_pixels(write_dicom(tmp_path/'b.dcm', px)))

@@ -217,3 +217,19 @@ def test_hostile_requests(server, hand, tmp_path):
     assert len({answer['bone_age_months'] for answer in good}) == 1 and all(answer['accepted'] for answer in good)
     assert all(not answer.get('accepted') for is_hostile, answer in answers if is_hostile)
     assert httpx.get(f'{server}/health').json() == {'status': 'ok'}
+
+
+@pytest.mark.parametrize('name', ['/dev/zero', '/etc/passwd', '/', 'hand.png', 'http://192.0.2.7/hand.png', 'a\0b'])
+def test_the_page_opens_only_what_was_uploaded(server, name):
+    """A call of the page that names a file of this machine, or an address, gets no more than a line."""
+    call = dict(data=[[dict(path=name, meta=dict(_type='gradio.FileData'))], 'F', '', ''])
+    for path in ('call/answer', 'queue/join', 'run/answer', 'api/answer'):
+        answer = httpx.post(f'{server}/gradio_api/{path}', json=call, timeout=10)
+        assert (answer.status_code, 'not uploaded here' in answer.text) == (403, True), path
+    assert httpx.post(f'{server}/gradio_api/call/answer', content=bytes(2**21), timeout=10).status_code == 413
+    assert httpx.get(f'{server}/health').json() == {'status': 'ok'}
+
+
+def test_no_page_loads_from_elsewhere(server):
+    """FastAPI's own pages of the service would."""
+    assert [httpx.get(f'{server}/{page}').status_code for page in ('docs', 'redoc', 'openapi.json')] == [404, 404, 200]

@@ -27,7 +27,7 @@ import boneage
 # %% ../../nbs/clinic/03_dicom.ipynb #f7e6167b
 from ..assessment import Assessment
 from ..child import SEX_NAMES, aside, in_years, read_patient
-from ..picture import PictureError
+from ..picture import PictureError, whole
 
 # %% ../../nbs/clinic/03_dicom.ipynb #7457b523
 POINTED_AT = 'SOPClassUID', 'SOPInstanceUID', 'StudyInstanceUID', 'SeriesInstanceUID'
@@ -166,7 +166,7 @@ def write_report(
         content = _report_content(found, header)
         report = sr.ComprehensiveSR([header], content, series, 991, instance, 1, manufacturer='boneage')
         report.CodingSchemeIdentificationSequence = [_SCHEME]
-        report.save_as(path)
+        with whole(Path(path)) as part: report.save_as(part)
 
 # %% ../../nbs/clinic/03_dicom.ipynb #fa8b6123
 def read_report(
@@ -235,4 +235,4 @@ def write_capture(
                                            patient_orientation=('R', 'F'))
         capture.SourceImageSequence = [source]
         capture.Laterality = _side(header)
-        capture.save_as(path)
+        with whole(Path(path)) as part: capture.save_as(part)
