@@ -250,7 +250,7 @@ def _shutter(shape: tuple[int, int], ds: 'pydicom.Dataset') -> np.ndarray: # boo
         inside = np.zeros(shape, np.uint8)
         match kind, _given(ds, EDGES.get(kind, ())):
             case 'RECTANGULAR', [left, right, top, low]: inside[max(top - 1, 0):low, max(left - 1, 0):right] = 1
-            case 'CIRCULAR', [row, column, radius]: inside[np.hypot(rows - row, columns - column) <= radius] = 1
+            case 'CIRCULAR', [row, column, radius]: inside[(columns - column)**2 <= radius**2. - (rows - row)**2] = 1
             case 'POLYGONAL', corners if _are_corners(corners):
                 cv2.fillPoly(inside, [np.array(corners, np.int32).reshape(-1, 2)[:, ::-1] - 1], 1)
         if inside.any(): outside |= inside == 0

@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BeforeValidator
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 # %% ../../nbs/clinic/04_serve.ipynb #65074df9
 from .. import TERMS, __version__
@@ -152,10 +153,11 @@ class OwnFiles:
         except ValueError: return True # it is no call, and Gradio says so
         except RecursionError: return False
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope, receive, send) -> None:
         if scope['type'] != 'http' or scope['method'] != 'POST' or scope['path'] in WITH_FILES:
             return await self.app(scope, receive, send)
-        body = await Request(scope, receive).body()
+        try: body = await Request(scope, receive).body()
+        except ClientDisconnect: return None
         read = [dict(type='http.request', body=body)] # to be read once more
         async def again(): return read.pop() if read else await receive()
         turned_away = PlainTextResponse('this names a file that was not uploaded here; send the file itself\n', 403)
