@@ -57,6 +57,7 @@ def fine_detail(
 SPECK, LEAST_GRAIN = 1, .66  # px: the standard deviation of a blur; as of `grain`: less is said
 BROAD, LEAST_SHADING = 11, .36  # px: that of a wider one; as of `shading`: less is said
 
+# %% ../nbs/reading/13_detail.ipynb #6769e5aa
 def grain(
     small: np.ndarray, # of `same_size`
     inside: np.ndarray, # likewise
@@ -67,6 +68,7 @@ def grain(
     finest = np.abs(small - cv2.GaussianBlur(small, (0, 0), SPECK))
     return float(((filled - removed)[inside].mean() + 1e-6) / (finest[inside].mean() + 1e-6)) # of one grey alone too
 
+# %% ../nbs/reading/13_detail.ipynb #5f338091
 def shading(
     small: np.ndarray, # of `same_size`
     inside: np.ndarray, # likewise
