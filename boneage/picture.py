@@ -14,6 +14,7 @@ __all__ = ['SUFFIXES', 'NO_PICTURES', 'INDEX', 'MOST_PIXELS', 'WIDE', 'MOST_BYTE
 import ctypes
 import functools
 import math
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -67,6 +68,10 @@ def whole(
     file: Path, # to be replaced
 ) -> Iterator[Path]: # to write to
     "A path to write to; what was written takes the place of `file` at the end, and does not where writing fails."
+    if file.exists() and not file.is_file(): # a pipe or a device, which nothing may take the place of
+        yield file
+        return
+    if file.is_symlink(): file = Path(os.path.realpath(file)) # the link stays one
     part = file.with_name(f'{file.name}.part')
     try:
         yield part

@@ -25,6 +25,7 @@ from corpus import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.tag import Tag, tag_in_exception
 
 from boneage.assessment import Assessment, Examined, conclude, of_unknown_sex
 from boneage.child import OLDEST
@@ -455,6 +456,17 @@ def examined(assessor, hand, tmp_path):
     child = dict(PatientSex='F', PatientBirthDate='20110301', PatientName='Doe^Jane', PatientID='ID-4711')
     study = dict(StudyInstanceUID='1.2.4', SeriesInstanceUID='1.2.5', StudyDate='20200301', ImageLaterality='L')
     return assessor.examine(write_dicom(tmp_path/'Doe_Jane.dcm', hand.picture, **child, **study))
+
+
+def test_a_full_disk_is_said_in_its_own_words(examined, tmp_path, monkeypatch):
+    """pydicom puts tracebacks in their place, one for each level of a header."""
+    def full(*_):
+        with tag_in_exception(Tag('ContentSequence')), tag_in_exception(Tag('PixelData')):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr('boneage.clinic.dicom.SCImage.save_as', full)
+    with pytest.raises(OSError) as said:
+        write_capture(np.zeros((9, 9, 3), np.uint8), examined.radiograph.header, tmp_path/'p.dcm')
+    assert said.value.errno == errno.ENOSPC and 'Traceback' not in str(said.value)
 
 
 def test_page(assessor, examined, tmp_path):

@@ -45,6 +45,9 @@ def _writing() -> Iterator[None]:
             warnings.simplefilter('ignore')
             yield
     except PictureError: raise
+    except OSError as error: # of the disk; pydicom wraps it in tracebacks
+        while isinstance(error.__cause__, OSError): error = error.__cause__
+        raise error from None
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise PictureError(f'no report can be written with its header{aside(error)}; {_ADVICE}') from error
 
