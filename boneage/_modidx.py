@@ -1109,6 +1109,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'boneage.networks.Network.shape': ('reading/networks.html#network.shape', 'boneage/networks.py'),
                                   'boneage.networks.Session': ('reading/networks.html#session', 'boneage/networks.py'),
                                   'boneage.networks.Session.__init__': ('reading/networks.html#session.__init__', 'boneage/networks.py'),
+                                  'boneage.networks.Session._build': ('reading/networks.html#session._build', 'boneage/networks.py'),
                                   'boneage.networks.Session.session': ('reading/networks.html#session.session', 'boneage/networks.py'),
                                   'boneage.networks.Weights': ('reading/networks.html#weights', 'boneage/networks.py'),
                                   'boneage.networks.Weights.file': ('reading/networks.html#weights.file', 'boneage/networks.py'),

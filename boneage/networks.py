@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 import numpy as np
 from .child import in_line
@@ -74,11 +75,16 @@ class Session:
         digest: str | None = None, # SHA-256 that the file must have; None: any
     ):
         self.file, self.threads = Path(file), threads or cores()
-        self._data = _read_weights(self.file, digest)
+        self._data, self._session, self._building = _read_weights(self.file, digest), None, Lock()
 
-    @cached_property
+    @property
     def session(self) -> ort.InferenceSession:
-        "What computes its answers, built when it is first needed."
+        "What computes its answers, built when it is first needed, once."
+        with self._building:
+            if self._session is None: self._session = self._build()
+        return self._session
+
+    def _build(self) -> ort.InferenceSession:
         try: return _session(self._data, self.threads)
         except Exception as error: raise _weights_error(self.file, 'is no network', error) from error
         finally: self._data = b''
