@@ -5,16 +5,19 @@
 # %% auto #0
 __all__ = ['SAME_ASPECT', 'MOST_STRETCHED', 'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
            'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'THIN', 'MORE', 'BLOCKS',
-           'HIDDEN', 'WRITTEN', 'SQUARE', 'QUANTA', 'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'find_doubts',
-           'doubt_shape']
+           'HIDDEN', 'WRITTEN', 'SQUARE', 'QUANTA', 'ELSEWHERE', 'OTHER_PARTS', 'unsquash', 'find_bands', 'is_squared',
+           'fill_frame', 'shows_no_hand', 'find_doubts', 'doubt_shape']
 
 # %% ../nbs/reading/05_artefacts.ipynb #1e5c87a2
 from io import BytesIO
+from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from .codestream import stream_size
 from .picture import Decoded, PictureError, jpeg_segments
 from .pixel_data import class_name
+
+if TYPE_CHECKING: import pydicom
 
 # %% ../nbs/reading/05_artefacts.ipynb #df33c2f8
 SAME_ASPECT = .02  # relative difference of aspects that is left alone
@@ -133,6 +136,18 @@ def _blockiness(
     def across(each, k): return usual(each[k::8]) / max(usual(np.delete(each, np.s_[k::8])), 1e-6)
     return max(float(across(each, k)) for each in means for k in range(8))
 
+# %% ../nbs/reading/05_artefacts.ipynb #d13d6957
+ELSEWHERE = 'its header names a part of the body that is no hand: see that the picture and the header belong together'
+OTHER_PARTS = frozenset('ABDOMEN ANKLE BREAST CALCANEUS CHEST CLAVICLE COCCYX CSPINE ELBOW FEMUR FOOT HEAD HEART HIP '
+                        'HUMERUS JAW KNEE LEG LSPINE NECK PATELLA PELVIS RIB RIBS SACRUM SCAPULA SHOULDER SKULL SPINE '
+                        'SSPINE STERNUM THIGH TIBIA TOE TSPINE'.split()) # of the DICOM standard, PS3.16
+
+def shows_no_hand(
+    header: 'pydicom.Dataset | None', # of a DICOM file
+) -> bool:
+    "Whether a header names another part of the body; a word that is not known says nothing."
+    return header is not None and str(header.get('BodyPartExamined', '')).strip().upper() in OTHER_PARTS
+
 # %% ../nbs/reading/05_artefacts.ipynb #daae2213
 def find_doubts(
     found: Decoded, # with pixels of a type that OpenCV takes
@@ -146,7 +161,7 @@ def find_doubts(
     shapes = [high / wide for high, wide in found.shapes]
     written = found.header is not None and 'Secondary Capture' in class_name(found.header)
     texts = ((BLOCKS, blocks), (COLOURS, found.coloured > MARKED), (MORE, found.several), (WRITTEN, written),
-             (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)))
+             (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)), (ELSEWHERE, shows_no_hand(found.header)))
     return [text for text, here in texts if here]
 
 # %% ../nbs/reading/05_artefacts.ipynb #eb98c939

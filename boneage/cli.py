@@ -6,13 +6,13 @@
 __all__ = ['app', 'EXTRAS', 'PACKED', 'REPEATED', 'Files', 'Weights', 'Age', 'Level', 'Report', 'Height', 'Json', 'Sex', 'Frame',
            'Anyway', 'Dicom', 'Refusals', 'Threads', 'Ray', 'REPORTS', 'ENDINGS', 'training', 'Run', 'DataSet',
            'Annotations', 'Withheld', 'ScaleName', 'RecipeName', 'Recipe', 'Only', 'Trunk', 'Backbone', 'Start',
-           'Epochs', 'Also', 'Cpus', 'Gpus', 'one_line', 'say', 'complain', 'progress_bar', 'show_version', 'common',
-           'missing', 'in_plain_words', 'explain', 'fill_in', 'check_once', 'main', 'asked', 'check_level',
+           'Epochs', 'Also', 'Cpus', 'Gpus', 'STAGES', 'one_line', 'say', 'complain', 'progress_bar', 'show_version',
+           'common', 'missing', 'in_plain_words', 'explain', 'fill_in', 'check_once', 'main', 'asked', 'check_level',
            'load_assessor', 'check_names', 'files_of', 'check_kept', 'tell', 'write_page', 'check_free', 'write_dicom',
            'assess_each', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess', 'read_ids', 'show_scores',
            'say_doubts', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'tell_step', 'on_ray',
-           'train_masks', 'train_points', 'scale_of', 'check_together', 'choose_cells', 'train_age', 'pack', 'export',
-           'check_port', 'serve', 'node', 'demo', 'draw']
+           'check_trained', 'train_masks', 'train_points', 'scale_of', 'check_together', 'choose_cells', 'train_age',
+           'pack', 'export', 'check_port', 'serve', 'node', 'demo', 'draw']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -378,7 +378,7 @@ def batch(
     with progress_bar('assessing') as progress:
         refused = (assess_archive(jobs, out, weights, level, progress, ray, threads) if ray else
                    assess_batch(assessor, jobs, out, level, progress, threads or 2))
-    say(f'{out}: {len(jobs)} radiographs, {refused} refused now' + f'; reasons in {out}' * bool(refused))
+    say(f'{out}: {len(jobs)} radiograph{"s" * (len(jobs) > 1)}, {refused} refused now' + f'; reasons in {out}' * bool(refused))
     complain(TERMS)
     if refused: raise typer.Exit(1)
 
@@ -631,6 +631,18 @@ def on_ray(
         yield dict(progress=screen, run=partial(run_cells, cpus=cpus, gpus=gpus))
     print_run(out, cells)
 
+# %% ../nbs/clinic/05_command_line.ipynb #c7b01270
+STAGES = {'masks': 'mask.onnx', 'points': 'points.onnx'} # what each stage of training writes
+
+def check_trained(
+    run: Path,
+    *stages: str, # of `STAGES`
+) -> None:
+    "Raise a usage error for a run that lacks what an earlier stage writes."
+    for stage in stages:
+        if not (run / STAGES[stage]).is_file():
+            raise typer.BadParameter(f'{run} has no {STAGES[stage]} yet; first boneage train {stage} --out {run}')
+
 # %% ../nbs/clinic/05_command_line.ipynb #3da2a4f3
 @training.command('masks')
 def train_masks(
@@ -661,6 +673,7 @@ def train_points(
     leave_out = withheld_ids(withheld, folder)
     from boneage.learn import keypoints
     from boneage.learn.scales import SCALES
+    check_trained(out, 'masks')
     keypoints.train_points(folder, annotations / 'keypoints.csv', out, leave_out, SCALES[scale], progress=tell_step)
 
 # %% ../nbs/clinic/05_command_line.ipynb #0b15d3d5
@@ -719,7 +732,9 @@ def train_age(
     "Train age networks: regions, sexes and heads."
     check_together(ray, cpus, gpus, start, trunk_weights)
     leave_out, more = withheld_ids(withheld, folders[0]), also or []
-    if folders[0].suffix != PACKED: folders = [*folders, *more]
+    if folders[0].suffix != PACKED:
+        check_trained(out, 'masks', 'points')
+        folders = [*folders, *more]
     cells = choose_cells(size := scale_of(scale, epochs), only or [], trunk)
     from boneage.learn import grid
     with on_ray(ray, cells, out / 'age', cpus, gpus) as how:

@@ -166,11 +166,11 @@ def test_no_sex(folder, boneage, assessor, hand):
     status, out, _ = boneage('assess', 'hand.png', '--json')
     assert status == 1 and not json.loads(out[0])['accepted'], 'no answer is no success, one file or many'
     status, out, _ = boneage('batch', 'hand.png', '--out', 't.csv')
-    assert (status, out) == (1, ['t.csv: 1 radiographs, 1 refused now; reasons in t.csv'])
+    assert (status, out) == (1, ['t.csv: 1 radiograph, 1 refused now; reasons in t.csv'])
     assert 'give the sex' in Path('t.csv').read_text()
     Path('t.csv').unlink()
     status, out, _ = boneage('batch', 'hand.png', '--sex', 'F', '--out', 't.csv')
-    assert (status, out) == (0, ['t.csv: 1 radiographs, 0 refused now'])
+    assert (status, out) == (0, ['t.csv: 1 radiograph, 0 refused now'])
     found = json.loads(boneage('assess', 'hand.png', '--json')[1][0])
     assert (found['months_by_sex'], found['bone_age_months'], found['accepted']) == (months, None, False)
     assert (found['sex'], found['sex_from']) == ('', '')
@@ -411,6 +411,10 @@ def test_withheld_ids_are_passed_on(cohort, folder, boneage, monkeypatch):
     rows = ''.join(f'{i},{i % 200 + 1},{i % 2}\n' for i in range(1262))
     (folder/'large/labels.csv').write_text(f'id,boneage,male\n{rows}')
     Path('ids.csv').write_text('id\n007\n')
+    status, _, err = boneage('train', 'age', 'large', cohort, '--out', 'run')
+    assert status == 2 and not calls and 'run has no mask.onnx yet; first boneage train masks --out run' in err[-1]
+    Path('run').mkdir()
+    for name in ('mask', 'points'): Path('run', f'{name}.onnx').touch()
     assert boneage('train', 'age', 'large', cohort, '--out', 'run')[0] == 0
     assert boneage('train', 'age', 'large', '--out', 'run', '--withheld', 'ids.csv', '--scale', 'paper',
                    '--recipe', 'one-cycle', '--only', 'B-male', '--only', 'C-both-reg', '--epochs', '3',

@@ -959,6 +959,13 @@ def test_two_shapes_of_pixels_are_said(tmp_path):
     assert not read_radiograph(tmp_path/'b.dcm').note
 
 
+def test_another_part_of_the_body_is_said(tmp_path):
+    for part, word in (('FOOT', 'no hand'), ('HAND', ''), ('Mano', ''), (None, '')):
+        write_dicom(tmp_path/'a.dcm', blob(), **dict(BodyPartExamined=part) if part else {})
+        note = read_radiograph(tmp_path/'a.dcm').note
+        assert word in note if word else not note, part
+
+
 def test_signed_numbers_with_a_border(tmp_path):
     px = np.pad(blob(160, 120).astype(np.int16) * 16 - 2048, 10, constant_values=2047)
     write_dicom(tmp_path/'a.dcm', px, PixelRepresentation=1, BitsStored=12, HighBit=11)

@@ -126,6 +126,32 @@ def test_a_hand_on_its_side_is_not_damaged(real_data, assessor, tmp_path, quarte
     assert len(damaged) <= 1, damaged
 
 
+def darker_beside(p):
+    """A quarter darker from the middle column on."""
+    middle = p.shape[1] // 2
+    return np.concatenate([p[:, :middle], (.75 * p[:, middle:]).astype(np.uint8)], axis=1)
+
+
+def as_of_a_console(p):
+    """Weak detail strengthened more than strong, in six bands."""
+    blurs = [p.astype(np.float32), *(cv2.GaussianBlur(p.astype(np.float32), (0, 0), 2.**n) for n in range(6))]
+    bands = [fine - coarse for fine, coarse in zip(blurs, blurs[1:])]
+    strong = sum(np.sign(band) * 20 * (np.abs(band) / 20)**.6 for band in bands)
+    return np.clip(strong + .8 * blurs[-1] + 10, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('change, word', ((darker_beside, 'straight line'), (as_of_a_console, 'texture')))
+def test_what_programs_do_is_said(real_data, assessor, tmp_path, change, word):
+    """A step in brightness and a console's contrast are said of what is read after them, not of the radiographs."""
+    files, said = [f for f in sorted((real_data/'rsna-768/images').iterdir()) if f.stem in WITHHELD][:20], []
+    for file in files:
+        cv2.imwrite(str(tmp_path/'after.png'), change(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)))
+        before, after = assessor.assess(file, 'F'), assessor.assess(tmp_path/'after.png', 'F')
+        if before.accepted and after.accepted: said.append((word in before.note, word in after.note))
+    alone, after = np.sum(said, axis=0)
+    assert len(said) >= 12 and alone <= 1 and after >= .9 * len(said), said
+
+
 # ONNX Runtime says what PyTorch says
 
 def with_state_of(net, file):

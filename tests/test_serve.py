@@ -1,8 +1,10 @@
 """The page in a real browser: a drawn hand dropped on it comes back with an age, a text file with the reason."""
 import subprocess
+import tempfile
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
 
 import cv2
@@ -14,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from boneage.assessment import Assessment
-from boneage.clinic.serve import add_service
+from boneage.clinic.serve import UPLOADS, add_service
 from boneage.drawn.cohort import write_hand
 
 pytestmark = pytest.mark.xdist_group('serve')  # one server
@@ -32,7 +34,7 @@ def server():
         assert process.poll() is None, process.stderr.read()
     yield address
     process.terminate()
-    process.wait(20)
+    assert process.wait(20) == 0 and not list(Path(tempfile.gettempdir()).glob(f'{UPLOADS}{process.pid}-*'))
 
 
 def test_taken_port(server, capsys):

@@ -16,7 +16,8 @@ bits: numbers of DICOM that need more bits than their header says, or other ones
 thin: JPEG 2000 of falling size.
 twice: radiographs in which the hand moved between two exposures.
 smears: radiographs of a hand that moved while it was exposed, and blurred ones.
-hands, rows: a row a radiograph, what boneage.detail and boneage.damage.ask_rows find in it.
+steps: radiographs of which one half was made darker.
+hands, rows: a row a radiograph, what the questions to its detail and its texture, and boneage.damage.ask_rows, find.
 seams: the same of boneage.damage.seam, and JPEGs of which one byte was turned.
 """
 import random
@@ -39,7 +40,7 @@ from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.contrast import count_levels, has_white_marks, piled_up, used_levels
-from boneage.damage import above_wrist, ask_rows, seam
+from boneage.damage import STEP, above_wrist, ask_rows, seam, sudden_step
 from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, grain, same_size, shading
 from boneage.drawn.cohort import as_dicom
 from boneage.hand import Registered
@@ -50,6 +51,7 @@ from boneage.picture import PictureError
 from boneage.pixel_data import _check_bits
 from boneage.points import beyond_capitate, hand_length
 from boneage.radiograph import read_pixels
+from boneage.silhouette import peak_and_strength
 
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
 ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
@@ -60,6 +62,7 @@ BELOW = (.12, .15, .18, .2, .22, .25, .28, .32, .36, .4, .5) # lengths of the ha
 HEAPS = (0, .05, .08, .12, .15, .2, .3, 1)
 LEVELS = (0, 6, 8, 10, 12, 16, 24, 48, 256)
 TURNS = 25 # bytes, of each JPEG
+FACTORS = (1, .95, .9, .85, .75, .5) # of the brightness of one half
 
 
 @dataclass
@@ -365,13 +368,40 @@ def smears(assessor: Assessor, data: Path) -> pd.DataFrame:
                   moved=('moved', 'mean'), over_three=('over_three', 'sum')).assign(silent=silent).reset_index()
 
 
+def step_of(hand: Registered, positive: np.ndarray) -> float:
+    return sudden_step(positive, above_wrist(hand.points, hand.mask))
+
+
+def darker_half(film: Film, hand: Registered, factor: float, axis: int) -> Film:
+    "A film, darker from the middle of its hand on: below it (axis 0), or to its right (1)."
+    pixels, middle = film.pixels.astype(np.float32), int(np.median(np.nonzero(hand.mask)[axis]))
+    pixels[(slice(None),) * axis + (slice(middle, None),)] *= factor
+    return replace(film, pixels=grey(pixels))
+
+
+def steps(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    for film, hand, _ in registered(assessor, list(films(data, fold=2))[:60]):
+        before = read(assessor, film.pixels, film.sex)
+        for factor, axis in product(FACTORS, (0, 1)):
+            for half, found, positive in registered(assessor, [darker_half(film, hand, factor, axis)]):
+                rows.append(dict(factor=factor, step=step_of(found, positive),
+                                 moved=abs(read(assessor, half.pixels, film.sex) - before)))
+    table = pd.DataFrame(rows).assign(over_three=lambda t: t.moved > 3, said=lambda t: t.step > STEP)
+    by = table.assign(silent=table.over_three & ~table.said).groupby('factor', sort=False)
+    return by.agg(films=('step', 'size'), least=('step', 'min'), median=('step', 'median'), most=('step', 'max'),
+                  moved=('moved', 'mean'), over_three=('over_three', 'sum'), said=('said', 'sum'),
+                  silent=('silent', 'sum')).reset_index()
+
+
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
     def row(name, film, hand, positive):
         small = same_size(positive, hand.mask, length := hand_length(hand.points))
-        counts = count_levels(positive, hand.mask)
+        counts, (peaked, coarse) = count_levels(positive, hand.mask), peak_and_strength(hand.canvas)
         return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small), levels=used_levels(counts),
                     piled=piled_up(counts), echo=echo(*small), grain=grain(*small), shading=shading(*small),
-                    marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand))
+                    marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand),
+                    step=step_of(hand, positive), peaked=peaked, coarse=coarse)
     collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
     with (patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.contrast.MOST_PILED', 1),
           patch('boneage.points.LEAST_WRIST', -np.inf)):
@@ -418,7 +448,7 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 TABLES = {'clipping': clipping, 'heaps': heaps, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist,
           'compression': compression, 'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice,
-          'smears': smears, 'hands': hands, 'rows': rows, 'seams': seams}
+          'smears': smears, 'steps': steps, 'hands': hands, 'rows': rows, 'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:

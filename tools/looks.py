@@ -34,6 +34,20 @@ def power(of): return lambda p, _: grey(255 * (p / 255)**of)
 def emboss(p, _): return grey(cv2.filter2D(p, cv2.CV_32F, np.float32([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])))
 def rank(change, across):
     return lambda p, _: cv2.morphologyEx(p, change, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across)))
+def less_low(p, _): return grey(p - .5 * cv2.GaussianBlur(p, (0, 0), 15) + .5 * p.mean())
+
+
+def console(to: float, of: float):
+    "Each band of detail raised to a power, so that weak contrasts are strengthened more than strong ones."
+    def change(p, _):
+        rest, found = p.astype(np.float32), 0
+        for blur in (1, 2, 4, 8, 16, 32):
+            coarse = cv2.GaussianBlur(p.astype(np.float32), (0, 0), blur)
+            found, rest = found + np.sign(rest - coarse) * of * (np.abs(rest - coarse) / of)**to, coarse
+        return grey(found + .8 * rest + 10)
+    return change
+
+
 def lines(p, _): return grey(p + 18 * np.sin(np.arange(len(p)) / 2.3)[:, None])
 
 
@@ -50,8 +64,10 @@ FILTERS = {
     'as it is': lambda p, _: p, 'power of 0.4': power(.4), 'power of 2.5': power(2.5),
     'grey levels equalised': lambda p, _: cv2.equalizeHist(p), 'local contrast (CLAHE, 2)': contrast(2),
     'local contrast (CLAHE, 8)': contrast(8), 'sharpened (1, blur of 2 px)': sharper(1, 2),
-    'sharpened (3, blur of 3 px)': sharper(3, 3), 'embossed': emboss,
-    'background removed (top hat)': rank(cv2.MORPH_TOPHAT, 41),
+    'sharpened (3, blur of 3 px)': sharper(3, 3), 'sharpened (1, blur of 12 px)': sharper(1, 12),
+    'sharpened (1.5, blur of 20 px)': sharper(1.5, 20), 'low frequencies halved': less_low,
+    'as of a console (power of 0.7)': console(.7, 20), 'as of a console (power of 0.8)': console(.8, 20),
+    'embossed': emboss, 'background removed (top hat)': rank(cv2.MORPH_TOPHAT, 41),
     'grain of 8 grey levels': grain(8), 'grain of 25 grey levels': grain(25), 'lines': lines,
     'smoothed (bilateral)': lambda p, _: cv2.bilateralFilter(p, 15, 80, 15),
     'smoothed (median of 5 px)': lambda p, _: cv2.medianBlur(p, 5),

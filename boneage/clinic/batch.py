@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
            'Job', 'parse_date', 'age_on', 'read_sex', 'things_of', 'find_columns', 'sex_unread', 'strange_columns',
            'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of',
-           'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_same_run', 'unchanged',
-           'go_on', 'only_run', 'in_order', 'assess_batch']
+           'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_same_run',
+           'check_not_moved', 'unchanged', 'go_on', 'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import csv, glob, os, re, warnings
@@ -198,7 +198,8 @@ def read_jobs(
     warn: Callable[[str], None] = warnings.warn, # as of `jobs_of`
 ) -> list[Job]:
     "The radiographs that a CSV names; raises `BatchError` where it cannot be read or a line is wrong."
-    return jobs_of(path, read_rows(path, lambda: text_rows(path.read_bytes(), COLUMNS)), path.parent.joinpath, warn)
+    def place(name): return name if '://' in name else path.parent / name # an address is one already
+    return jobs_of(path, read_rows(path, lambda: text_rows(path.read_bytes(), COLUMNS)), place, warn)
 
 # %% ../../nbs/clinic/01_batch.ipynb #4481e565
 TABLES, WORKBOOKS = ('.csv', '.tsv', '.txt'), ('.xlsx', '.xls', '.ods')
@@ -363,6 +364,19 @@ def check_same_run(
                 raise BatchError(f'{table}: {row["file"]} has the {what} {before}, and this run asks for {now}; '
                                  'name another table')
 
+# %% ../../nbs/clinic/01_batch.ipynb #832d670d
+def check_not_moved(
+    table: Path, # for the error
+    rows: dict[str, dict], # by file, as of `full`
+    jobs: list[Job],
+) -> None:
+    "Raise `BatchError` for a row whose file is gone where this run names the same one at another place."
+    found = {(Path(job.file).name, stamp_of(job.file)): job.file for job in jobs if full(job.file) not in rows}
+    for file, row in rows.items():
+        if row['stamp'] and (now := found.get((Path(file).name, row['stamp']))) and not os.path.exists(file):
+            raise BatchError(f'{table}: {row["file"]} is now {now}; put the table where it was written, '
+                             'or name another table')
+
 # %% ../../nbs/clinic/01_batch.ipynb #fc278a52
 def unchanged(
     rows: dict[str, dict], # by file, as of `full`
@@ -379,8 +393,9 @@ def go_on(
     model: str, # of this run
     level: float, # likewise
 ) -> set[str]: # the files that need not be read, as of `full`
-    "Cut off a table what is no row of this run, or of a changed file; raises `BatchError` as `check_same_run`."
+    "Cut off a table what is no row of this run, or of a changed file; raises `BatchError` as the two checks do."
     rows, size = done_before(table, table.parent)
+    check_not_moved(table, rows, jobs)
     check_same_run(table, left := unchanged(rows, jobs), jobs, model, level)
     if len(left) < len(rows):
         with whole(table) as part, writer_of(part) as writer: writer.writerows(left.values())

@@ -8,7 +8,7 @@ __all__ = ['TWO_AT_A_TIME', 'MOST_WAITING', 'RETRY', 'Written', 'MOST_BYTES', 'M
            'build_page', 'make_app', 'sweep', 'serve']
 
 # %% ../../nbs/clinic/04_serve.ipynb #ce9d0b0b
-import json, os, shutil, tempfile, warnings
+import json, os, shutil, signal, sys, tempfile, warnings
 from contextlib import contextmanager
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -312,6 +312,7 @@ def serve(
     "Serve the page and the service until stopped."
     import uvicorn
     warnings.simplefilter('ignore') # of libraries, which quote headers: for all threads
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit()) # uvicorn raises it again at its end: the folder goes, too
     sweep(tempfile.gettempdir())
     with tempfile.TemporaryDirectory(prefix=f'{UPLOADS}{os.getpid()}-') as folder:
         uvicorn.run(make_app(assessor, folder, names), host=host, port=port, log_level='warning',
