@@ -98,6 +98,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'boneage.cli.choose_cells': ('clinic/command_line.html#choose_cells', 'boneage/cli.py'),
                              'boneage.cli.common': ('clinic/command_line.html#common', 'boneage/cli.py'),
                              'boneage.cli.complain': ('clinic/command_line.html#complain', 'boneage/cli.py'),
+                             'boneage.cli.data_sets': ('clinic/command_line.html#data_sets', 'boneage/cli.py'),
                              'boneage.cli.demo': ('clinic/command_line.html#demo', 'boneage/cli.py'),
                              'boneage.cli.draw': ('clinic/command_line.html#draw', 'boneage/cli.py'),
                              'boneage.cli.evaluate': ('clinic/command_line.html#evaluate', 'boneage/cli.py'),

@@ -142,6 +142,7 @@ OTHER_PARTS = frozenset('ABDOMEN ANKLE BREAST CALCANEUS CHEST CLAVICLE COCCYX CS
                         'HUMERUS JAW KNEE LEG LSPINE NECK PATELLA PELVIS RIB RIBS SACRUM SCAPULA SHOULDER SKULL SPINE '
                         'SSPINE STERNUM THIGH TIBIA TOE TSPINE'.split()) # of the DICOM standard, PS3.16
 
+# %% ../nbs/reading/05_artefacts.ipynb #eeeba95c
 def shows_no_hand(
     header: 'pydicom.Dataset | None', # of a DICOM file
 ) -> bool:

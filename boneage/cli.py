@@ -11,8 +11,8 @@ __all__ = ['app', 'EXTRAS', 'PACKED', 'REPEATED', 'Files', 'Weights', 'Age', 'Le
            'load_assessor', 'check_names', 'files_of', 'check_kept', 'tell', 'write_page', 'check_free', 'write_dicom',
            'assess_each', 'assess', 'batch', 'follow_child', 'write_stages', 'preprocess', 'read_ids', 'show_scores',
            'say_doubts', 'evaluate', 'calibrate', 'check_data', 'rsna', 'withheld_ids', 'tell_step', 'on_ray',
-           'check_trained', 'train_masks', 'train_points', 'scale_of', 'check_together', 'choose_cells', 'train_age',
-           'pack', 'export', 'check_port', 'serve', 'node', 'demo', 'draw']
+           'check_trained', 'data_sets', 'train_masks', 'train_points', 'scale_of', 'check_together', 'choose_cells',
+           'train_age', 'pack', 'export', 'check_port', 'serve', 'node', 'demo', 'draw']
 
 # %% ../nbs/clinic/05_command_line.ipynb #a04aa9a9
 import errno, json, os, re, sys
@@ -378,7 +378,7 @@ def batch(
     with progress_bar('assessing') as progress:
         refused = (assess_archive(jobs, out, weights, level, progress, ray, threads) if ray else
                    assess_batch(assessor, jobs, out, level, progress, threads or 2))
-    say(f'{out}: {len(jobs)} radiograph{"s" * (len(jobs) > 1)}, {refused} refused now' + f'; reasons in {out}' * bool(refused))
+    say(f'{out}: {refused} of {len(jobs)} refused now' + f'; reasons in {out}' * bool(refused))
     complain(TERMS)
     if refused: raise typer.Exit(1)
 
@@ -633,7 +633,6 @@ def on_ray(
 
 # %% ../nbs/clinic/05_command_line.ipynb #c7b01270
 STAGES = {'masks': 'mask.onnx', 'points': 'points.onnx'} # what each stage of training writes
-
 def check_trained(
     run: Path,
     *stages: str, # of `STAGES`
@@ -642,6 +641,17 @@ def check_trained(
     for stage in stages:
         if not (run / STAGES[stage]).is_file():
             raise typer.BadParameter(f'{run} has no {STAGES[stage]} yet; first boneage train {stage} --out {run}')
+
+# %% ../nbs/clinic/05_command_line.ipynb #253664f7
+def data_sets(
+    folders: list[Path], # data sets, or one file of packed hands
+    also: list[Path], # data sets that are only learnt from
+    run: Path,
+) -> list[Path]:
+    "All that age networks learn from, or a usage error where there are no networks yet to register it."
+    if folders[0].suffix == PACKED: return folders
+    check_trained(run, *STAGES)
+    return [*folders, *also]
 
 # %% ../nbs/clinic/05_command_line.ipynb #3da2a4f3
 @training.command('masks')
@@ -732,9 +742,7 @@ def train_age(
     "Train age networks: regions, sexes and heads."
     check_together(ray, cpus, gpus, start, trunk_weights)
     leave_out, more = withheld_ids(withheld, folders[0]), also or []
-    if folders[0].suffix != PACKED:
-        check_trained(out, 'masks', 'points')
-        folders = [*folders, *more]
+    folders = data_sets(folders, more, out)
     cells = choose_cells(size := scale_of(scale, epochs), only or [], trunk)
     from boneage.learn import grid
     with on_ray(ray, cells, out / 'age', cpus, gpus) as how:

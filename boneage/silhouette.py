@@ -114,6 +114,7 @@ def peak_and_strength(
     numbers = texture(cv2.resize(canvas, ASKED_SIZE[::-1], interpolation=cv2.INTER_AREA))
     return float(numbers[1]), float(numbers[6])
 
+# %% ../nbs/reading/17_silhouette.ipynb #4028a687
 def is_processed(
     canvas: np.ndarray, # registered hand, (height, width), uint8
 ) -> bool: # False for a smaller canvas

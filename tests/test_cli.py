@@ -166,11 +166,11 @@ def test_no_sex(folder, boneage, assessor, hand):
     status, out, _ = boneage('assess', 'hand.png', '--json')
     assert status == 1 and not json.loads(out[0])['accepted'], 'no answer is no success, one file or many'
     status, out, _ = boneage('batch', 'hand.png', '--out', 't.csv')
-    assert (status, out) == (1, ['t.csv: 1 radiograph, 1 refused now; reasons in t.csv'])
+    assert (status, out) == (1, ['t.csv: 1 of 1 refused now; reasons in t.csv'])
     assert 'give the sex' in Path('t.csv').read_text()
     Path('t.csv').unlink()
     status, out, _ = boneage('batch', 'hand.png', '--sex', 'F', '--out', 't.csv')
-    assert (status, out) == (0, ['t.csv: 1 radiograph, 0 refused now'])
+    assert (status, out) == (0, ['t.csv: 0 of 1 refused now'])
     found = json.loads(boneage('assess', 'hand.png', '--json')[1][0])
     assert (found['months_by_sex'], found['bone_age_months'], found['accepted']) == (months, None, False)
     assert (found['sex'], found['sex_from']) == ('', '')

@@ -405,7 +405,7 @@ def test_a_table_of_another_run_is_not_gone_on_with(assessor, hand, tmp_path):
     assert assess_batch(assessor, [second, first], table) == 0 and len(files_of(table)) == 2
     (tmp_path/'later').mkdir()
     before, moved = table.read_bytes(), Path(shutil.move(table, tmp_path/'later'))
-    with pytest.raises(BatchError, match='a.png is now .*; put the table where it was written, or name another'):
+    with pytest.raises(BatchError, match='a.png is now .*; put the table where it was, or name another'):
         assess_batch(assessor, [second, first], moved)
     assert moved.read_bytes() == before
 

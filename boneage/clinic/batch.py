@@ -374,8 +374,7 @@ def check_not_moved(
     found = {(Path(job.file).name, stamp_of(job.file)): job.file for job in jobs if full(job.file) not in rows}
     for file, row in rows.items():
         if row['stamp'] and (now := found.get((Path(file).name, row['stamp']))) and not os.path.exists(file):
-            raise BatchError(f'{table}: {row["file"]} is now {now}; put the table where it was written, '
-                             'or name another table')
+            raise BatchError(f'{table}: {row["file"]} is now {now}; put the table where it was, or name another one')
 
 # %% ../../nbs/clinic/01_batch.ipynb #fc278a52
 def unchanged(
