@@ -118,7 +118,7 @@ def peak_and_strength(
 def is_processed(
     canvas: np.ndarray, # registered hand, (height, width), uint8
 ) -> bool: # False for a smaller canvas
-    "Whether the finest detail of a hand is all of one strength, or its coarse detail as strong as in no film."
+    "Whether the finest detail of a hand is all of one strength, or its coarse detail as strong as in hardly any film."
     peak, strength = peak_and_strength(canvas)
     return canvas.shape[0] >= ASKED_SIZE[0] and (peak < LEAST_PEAKED or strength > STRONGEST)
 
