@@ -633,6 +633,7 @@ def on_ray(
 
 # %% ../nbs/clinic/05_command_line.ipynb #c7b01270
 STAGES = {'masks': 'mask.onnx', 'points': 'points.onnx'} # what each stage of training writes
+
 def check_trained(
     run: Path,
     *stages: str, # of `STAGES`

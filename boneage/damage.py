@@ -237,9 +237,10 @@ def check_rows(
     "Raise `PictureError` for a picture whose rows do not fit one another, as after a bad copy."
     positive = without_boxes(positive, mask)
     sideways, along = np.abs(points[0] - points[2]) # to the fingertip
-    jump = seam(positive, above_wrist(points, mask)) if along > sideways else 1 # bones along the rows look like seams
+    hand = above_wrist(points, mask) if along > sideways else above_wrist(points[:, ::-1], mask.T).T
+    jump = seam(positive, hand) if along > sideways else 1 # bones along the rows look like seams
     if jump > TORN_SEAM or is_torn(ask_rows(positive, points, mask)):
         raise PictureError('its rows do not fit one another: the file is damaged, or several exposures are on it; '
                            'copy it again, or give each hand a picture of its own')
     shifted = jump > SEAM or seam(positive, np.ones_like(mask)) > TORN_SEAM
-    return joined(SHIFTED if shifted else '', HALVES if sudden_step(positive, above_wrist(points, mask)) > STEP else '')
+    return joined(SHIFTED if shifted else '', HALVES if sudden_step(positive, hand) > STEP else '')

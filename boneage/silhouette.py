@@ -119,8 +119,9 @@ def is_processed(
     canvas: np.ndarray, # registered hand, (height, width), uint8
 ) -> bool: # False for a smaller canvas
     "Whether the finest detail of a hand is all of one strength, or its coarse detail as strong as in hardly any film."
+    if canvas.shape[0] < ASKED_SIZE[0]: return False
     peak, strength = peak_and_strength(canvas)
-    return canvas.shape[0] >= ASKED_SIZE[0] and (peak < LEAST_PEAKED or strength > STRONGEST)
+    return peak < LEAST_PEAKED or strength > STRONGEST
 
 # %% ../nbs/reading/17_silhouette.ipynb #97ff6123
 BROAD, TOO_BROAD = 1.12, 1.25 # times as broad, or as narrow: said; refused

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
            'Job', 'parse_date', 'age_on', 'read_sex', 'things_of', 'find_columns', 'sex_unread', 'strange_columns',
-           'read_rows', 'jobs_of', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns', 'stamp_of',
-           'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_same_run',
+           'read_rows', 'jobs_of', 'is_address', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns',
+           'stamp_of', 'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_same_run',
            'check_not_moved', 'unchanged', 'go_on', 'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
@@ -193,12 +193,16 @@ def jobs_of(
     return jobs
 
 # %% ../../nbs/clinic/01_batch.ipynb #6d0273c6
+def is_address(text: str | Path) -> bool:
+    "Whether a text names a place in a store, such as s3://bucket/hand.png."
+    return '://' in str(text)
+
 def read_jobs(
     path: Path, # CSV
     warn: Callable[[str], None] = warnings.warn, # as of `jobs_of`
 ) -> list[Job]:
     "The radiographs that a CSV names; raises `BatchError` where it cannot be read or a line is wrong."
-    def place(name): return name if '://' in name else path.parent / name # an address is one already
+    def place(name): return name if is_address(name) else path.parent / name
     return jobs_of(path, read_rows(path, lambda: text_rows(path.read_bytes(), COLUMNS)), place, warn)
 
 # %% ../../nbs/clinic/01_batch.ipynb #4481e565
@@ -234,7 +238,7 @@ def full(
     folder: Path | str = '', # that its name starts from; empty: where the process stands
 ) -> str:
     "The same text however a file is named; an address is one already."
-    return file if isinstance(file, str) and '://' in file else os.path.abspath(os.path.join(folder, file))
+    return str(file) if is_address(file) else os.path.abspath(os.path.join(folder, file))
 
 # %% ../../nbs/clinic/01_batch.ipynb #cf46d9aa
 def find_jobs(
