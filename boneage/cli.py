@@ -802,10 +802,12 @@ def serve(
     "Open a page to drop radiographs on; programs use POST /assess."
     import threading, webbrowser
     from boneage.clinic.serve import THIS_MACHINE, serve as run
+    from boneage.networks import cores
     if host not in THIS_MACHINE and not allow_host:
         raise typer.BadParameter(f'{host} lets others ask: say by which name they may (--allow-host NAME)')
     check_port(host, port)
-    assessor, page = load_assessor(weights), f'http://{f"[{host}]" if ":" in host else host}:{port}'
+    assessor = load_assessor(weights, threads=max(1, cores() // 2)) # for each of two at a time
+    page = f'http://{f"[{host}]" if ":" in host else host}:{port}'
     complain(f'{page} is the page, {page}/assess the service; Ctrl+C stops them')
     if browser: threading.Timer(2, webbrowser.open, [page]).start()
     run(assessor, host, port, allow_host or [])

@@ -204,10 +204,12 @@ def _boxes(
     height, width = grey.shape
     even = cv2.dilate(grey, np.ones((3, 3))) - cv2.erode(grey, np.ones((3, 3))) <= EVEN
     _, _, found, _ = cv2.connectedComponentsWithStats(even.view(np.uint8), connectivity=4)
-    for left, top, wide, high, area in found[1:].tolist(): # the first is what is not even
-        small = wide <= LARGEST_BOX * width and high <= LARGEST_BOX * height
-        if small and area > max(SMALLEST_BOX * grey.size, BOXED * wide * high):
-            yield max(left - 1, 0), max(top - 1, 0), left + wide + 1, top + high + 1
+    found = found[1:] # the first is what is not even
+    _, _, wide, high, area = found.T
+    small = (wide <= LARGEST_BOX * width) & (high <= LARGEST_BOX * height)
+    boxes = small & (area > np.maximum(SMALLEST_BOX * grey.size, BOXED * wide * high))
+    for left, top, wide, high, _ in found[boxes].tolist():
+        yield max(left - 1, 0), max(top - 1, 0), left + wide + 1, top + high + 1
 
 # %% ../nbs/reading/12_damage.ipynb #57b3d931
 def without_boxes(

@@ -21,7 +21,7 @@ def level_grey(
     shares = np.bincount(pixels.ravel(), minlength=np.iinfo(pixels.dtype).max + 1).cumsum() / pixels.size
     darkest = shares[pixels.min()]
     grey = np.round(255 * (shares - darkest) / max(1 - darkest, 1e-9)).clip(0, 255).astype(np.uint8)
-    return cv2.createCLAHE(8, (3, 3)).apply(grey[pixels])
+    return cv2.createCLAHE(8, (3, 3)).apply(grey.take(pixels))
 
 # %% ../nbs/reading/08_mask.ipynb #36a5c7a2
 def content_box(
@@ -105,18 +105,19 @@ def look_closer(
     net: Network, # a trained U-Net
     pixels: np.ndarray, # radiograph, (height, width), uint8 or uint16
     marked: np.ndarray, # of `mark_hands`
-) -> np.ndarray: # likewise, a small hand seen from nearer
-    "Mark the largest piece once more in the part of the picture around it, where it is small."
-    marked = marked.copy()
+) -> np.ndarray: # (height, width), bool: one piece, as of `clean_mask`
+    "The largest piece of what is marked; where it is small, the part of the picture around it is marked once more."
+    hand = clean_mask(marked)
     for _ in range(LOOKS):
-        left, top, width, height = cv2.boundingRect((hand := clean_mask(marked)).view(np.uint8))
+        left, top, width, height = cv2.boundingRect(hand.view(np.uint8))
         if not 0 < max(width, height) <= SMALL * max(pixels.shape): break
         room = round(ROOM * max(width, height))
         part = np.s_[max(top - room, 0):top + height + room, max(left - room, 0):left + width + room]
         (apart := marked.copy())[part] = False
         if clean_mask(apart).sum() > ANOTHER * hand.sum(): break
-        marked[part] = mark_hands(net, np.ascontiguousarray(pixels[part]))
-    return marked
+        (marked := marked.copy())[part] = mark_hands(net, np.ascontiguousarray(pixels[part]))
+        hand = clean_mask(marked)
+    return hand
 
 # %% ../nbs/reading/08_mask.ipynb #1c130fdc
 SMALLEST, LARGEST = .02, .9  # share of the picture that a hand's mask fills
@@ -148,7 +149,7 @@ def find_hand(
 ) -> tuple[np.ndarray, np.ndarray]: # the picture, positive; the hand, bool
     "The positive and its hand, or a `PictureError` where there is none."
     for positive in (pixels, ~pixels):
-        mask = clean_mask(look_closer(net, positive, mark_hands(net, positive)))
+        mask = look_closer(net, positive, mark_hands(net, positive))
         check_mask(mask)
         if not is_negative(positive, mask): break
     return positive, mask
