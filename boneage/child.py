@@ -7,12 +7,12 @@ __all__ = ['SEXES', 'SEX_NAMES', 'SEX_COLOURS', 'SEX_WORDS', 'TRUTHS', 'OLDEST',
            'EXPOSED', 'TAKEN', 'MONTH_APART', 'YEAR_APART', 'PLACEHOLDER', 'UNSAID', 'parse_sex', 'in_years',
            'parse_number', 'parse_age', 'parse_height', 'read_male', 'read_text', 'split_rows', 'spelt',
            'find_separator', 'text_rows', 'Refusal', 'ChildError', 'in_line', 'aside', 'joined', 'Patient', 'Header',
-           'read_date', 'age_by_dates', 'stated_age', 'contradiction', 'unread_age', 'read_sex_of', 'read_patient',
-           'Child', 'find_child']
+           'read_date', 'age_by_dates', 'stated_age', 'contradiction', 'doubtful_dates', 'unread_age', 'read_sex_of',
+           'read_patient', 'Child', 'find_child']
 
 # %% ../nbs/reading/01_child.ipynb #d10b7376
 import codecs, csv, io, math, re, unicodedata
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
@@ -167,7 +167,7 @@ class Patient:
     sex: str = '' # F, M, or empty
     age_months: float | None = None
     age_from: str = '' # PatientBirthDate or PatientAge
-    note: str = '' # why the header's age is not used, where it contradicts itself
+    note: str = '' # why the header's age is not used, or what may be wrong with it
     strange_sex: str = '' # what PatientSex says, where that is not understood
 
 DAYS = {'D': 1, 'W': 7, 'M': 365.25 / 12, 'Y': 365.25}  # the units of PatientAge
@@ -197,16 +197,20 @@ def _day_of(header: Header, key: str) -> date | None:
     text = str(header.get(key, '')).strip()
     return read_date(text[:8] if key.endswith('DateTime') else text)
 
+def _day_taken(header: Header) -> tuple[date | None, str]: # and which attribute says it
+    "The day of the exposure, or the nearest to it that is known."
+    return next(((day, key) for key in TAKEN if (day := _day_of(header, key))), (None, ''))
+
 def age_by_dates(
     header: Header,
 ) -> float | None: # months
     "The time from the birth date to the day of the exposure, where both are known."
-    born = _day_of(header, 'PatientBirthDate')
-    taken = next((day for key in TAKEN if (day := _day_of(header, key))), None)
+    born, (taken, _) = _day_of(header, 'PatientBirthDate'), _day_taken(header)
     if not born or not taken or not born <= taken <= date.today() + timedelta(1): return None # a clock may run ahead
     months = round((taken - born).days / DAYS['M'], 1)
     return months if months < PLACEHOLDER else None
 
+# %% ../nbs/reading/01_child.ipynb #6deae5fd
 def stated_age(
     header: Header,
 ) -> float | None: # months
@@ -235,7 +239,17 @@ def contradiction(
 def _words_of(header: Header, key: str) -> str:
     "An attribute in one line; several values with backslashes between them, as in the file."
     said = header.get(key, None) or ''
-    return ' '.join((said if isinstance(said, str) else '\\'.join(map(str, said))).split())
+    several = isinstance(said, Iterable) and not isinstance(said, str)
+    return ' '.join('\\'.join(map(str, said if several else [said])).split())
+
+def doubtful_dates(
+    header: Header,
+) -> str: # empty where nothing is wrong
+    "What may be wrong with an age by the dates of a header."
+    day, key = _day_taken(header)
+    changed = _words_of(header, 'LongitudinalTemporalInformationModified').upper() == 'MODIFIED'
+    return joined('' if key in EXPOSED else f'no exposure is dated, the age is that at {key} {day}, which may be later',
+                  'its header says that dates were modified, and the age may be off' if changed else '')
 
 def unread_age(
     header: Header,
@@ -262,7 +276,8 @@ def read_patient(
     "The child of a DICOM header."
     sex, strange = read_sex_of(header)
     if note := contradiction(header): return Patient(sex, note=note, strange_sex=strange)
-    if (months := age_by_dates(header)) is not None: return Patient(sex, months, 'PatientBirthDate', '', strange)
+    if (months := age_by_dates(header)) is not None:
+        return Patient(sex, months, 'PatientBirthDate', doubtful_dates(header), strange)
     if (months := stated_age(header)) is not None: return Patient(sex, months, 'PatientAge', '', strange)
     return Patient(sex, note=unread_age(header), strange_sex=strange)
 
@@ -295,7 +310,7 @@ def find_child(
         raise ChildError(f"the age of {in_years(age)} is an adult's: bone age ends with growth; give a child's picture")
     said = patient.age_months
     apart = age_months is not None and said is not None and abs(age_months - said) > YEAR_APART
-    notes = ((f'PatientSex {patient.sex} does not count', against), (patient.note, age is None),
+    notes = ((f'PatientSex {patient.sex} does not count', against), (patient.note, age_months is None),
              (f'PatientSex {patient.strange_sex} is not understood', bool(patient.strange_sex)),
              (f'by its {patient.age_from} the child is {said} months old, {age_months} was given and is used', apart))
     note = joined(*(text for text, here in notes if here))

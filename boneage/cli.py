@@ -220,14 +220,13 @@ def check_names(
     files: list[Path], # to read
     out: Path, # folder to write to
     endings: tuple[str, ...], # of what is written for each
-    report: Path | None = None, # a page to write, too
 ) -> None:
     "Raise a usage error where a file would be written twice or over one that is to be read."
     from boneage.picture import picture_id
     name, n = Counter(picture_id(f.name) for f in files).most_common(1)[0]
     if n > 1: raise typer.BadParameter(f'{n} files are named {name}; rename them or write them into different folders')
     written = {os.path.realpath(out / f'{picture_id(f.name)}{ending}') for f in files for ending in endings}
-    for f in [*files, *([report] if report else [])]:
+    for f in files:
         if os.path.realpath(f) in written: raise typer.BadParameter(f'{f} would be overwritten; name another folder')
 
 # %% ../nbs/clinic/05_command_line.ipynb #0cf1b676
@@ -242,9 +241,12 @@ def check_kept(
     out: Path, # to write
     files: list[Path], # to read
 ) -> None:
-    "Raise a usage error where what is written would take the place of what is read."
+    "Raise a usage error where what is written would take the place of what is read, or of another radiograph."
+    from boneage.picture import is_dicom, is_picture
     if os.path.realpath(out) in map(os.path.realpath, files):
         raise typer.BadParameter(f'{out} is to be read and would be overwritten; name another file')
+    if is_picture(out.name, lambda: is_dicom(out)):
+        raise typer.BadParameter(f'{out} is the name of a picture, or DICOM; name another file to write to')
 
 # %% ../nbs/clinic/05_command_line.ipynb #8484047a
 def tell(
@@ -348,8 +350,8 @@ def assess(
     "Assess the bone age of hand radiographs."
     from boneage import TERMS
     if refusals and not dicom: raise typer.BadParameter('--refusals are DICOM reports; add --dicom DIR')
-    if dicom: check_names(files, dicom, REPORTS, report)
     if report: check_kept(report, files)
+    if dicom: check_names(files, dicom, REPORTS)
     how = dict(age_months=age_months, level=level, frame=frame, anyway=anyway, height_cm=height_cm)
     told, failed = assess_each(load_assessor(weights, level), files, sex, how, as_json, report, dicom, refusals)
     if told and not as_json: complain(TERMS)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'INDEX', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'UNREAD', 'FIRST_GROUPS', 'OTHERS', 'SEVERAL',
            'PART', 'CHANNELS', 'WHOLE', 'PASSES', 'SCAN', 'MOST_PARTS', 'MANY', 'LOSSLESS', 'SUBFILE', 'ALIKE',
-           'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'COLOURED', 'BITS', 'SIGN', 'GREY', 'PictureError',
+           'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'ENDS', 'COLOURED', 'BITS', 'SIGN', 'GREY', 'PictureError',
            'read_bytes', 'check_pixels', 'whole', 'write_png', 'begins_as_dicom', 'is_dicom', 'is_picture',
            'picture_files', 'picture_id', 'count_unpacked', 'jpeg_segments', 'has_more', 'check_jpeg', 'colour_share',
            'Decoded', 'decode_image']
@@ -313,11 +313,13 @@ def _check_tail(image: 'PIL.TiffImagePlugin.TiffImageFile', data: bytes) -> None
         if isinstance(said, str): tail = tail.replace(said.encode('latin-1', 'replace'), b'')
     if image.tag_v2.offset < begin and len(tail) > 3: raise EOFError('the TIFF goes on after its pixels')
 
+ENDS = 16 # entries before and after the grey levels of a table of colours, at most, that are other colours
+
 def _check_greys(image: 'PIL.Image.Image') -> None:
-    "Raise `ValueError` for a table of colours that is a ramp of grey levels but for some entries."
+    "Raise `ValueError` for a table of colours that is a ramp of grey levels but for some entries within."
     table = np.reshape(image.getpalette() or [], (-1, 3))
     right = (table == np.arange(len(table))[:, None]).all(1)
-    if 0.5 <= right.mean() < 1: raise ValueError('its table of grey levels has gaps')
+    if right.mean() >= .5 and not right[ENDS:-ENDS].all(): raise ValueError('its table of grey levels has gaps')
 
 # %% ../nbs/reading/02_picture.ipynb #635d4942
 COLOURED = 1 / 8  # of the range of a colour: so far from the picture's own tint

@@ -51,7 +51,10 @@ def _fill_in(ds: 'pydicom.Dataset') -> None:
     for key, value in dict(RescaleSlope=1, RescaleIntercept=0).items():
         if key in ds and ds[key].is_empty: setattr(ds, key, value)
     for table in ds.get('ModalityLUTSequence') or []: # its numbers take 8 bits or 16, of which some say those in use
-        if 8 < table.LUTDescriptor[2] < 16: table.LUTDescriptor[2] = 16
+        entries, _, bits = table.LUTDescriptor
+        if bits == 8 and len(table.LUTData) in (entries, entries + 1): # a byte each, which pydicom reads as two
+            table.LUTData = np.frombuffer(table.LUTData, np.uint8).astype('<u2').tobytes()
+        if bits < 16: table.LUTDescriptor[2] = 16
 
 # %% ../nbs/reading/04_pixel_data.ipynb #e23d609c
 RADIOGRAPHS = ('CR', 'DX', 'RG')  # modalities: computed, digital, and film radiography
@@ -71,7 +74,7 @@ def _check_kind(ds: 'pydicom.Dataset') -> None:
         if str(modality).strip().upper() in RADIOGRAPHS: continue
         kind = in_line(modality, 16) # a damaged header may have anything here
         raise PictureError(f'is of modality {kind}, no radiograph ({", ".join(RADIOGRAPHS)}); give the radiograph')
-    said = '\\'.join(np.ravel(ds.get('ImageType') or '')).upper().replace('/', '\\')
+    said = '\\'.join(map(str, np.ravel(ds.get('ImageType') or ''))).upper().replace('/', '\\')
     if said.split('\\')[:2] == ['DERIVED', 'SECONDARY']:
         raise PictureError('was written by a program (DERIVED, SECONDARY), not by a scanner; give the radiograph')
 
@@ -200,9 +203,10 @@ def _painted(px: np.ndarray, ds: 'pydicom.Dataset') -> np.ndarray: # bool, the s
     return (px >= low) & (px <= high)
 
 # %% ../nbs/reading/04_pixel_data.ipynb #6829d1bd
-def _has_overlay(ds: 'pydicom.Dataset') -> bool:
-    "Whether an overlay is declared in the unused bits."
-    return any(0x6000 <= e.tag.group <= 0x60ff and e.tag.element == 0x0102 and e.value for e in ds)
+def _overlay_bits(ds: 'pydicom.Dataset') -> int:
+    "The bits of a pixel that overlays are declared in, as one number."
+    places = {int(e.value) for e in ds if 0x6000 <= e.tag.group <= 0x60ff and e.tag.element == 0x0102 and e.value}
+    return sum(1 << place for place in places if 0 < place < ds.BitsAllocated)
 
 def _check_bits(ds: 'pydicom.Dataset', frame: int) -> None:
     "Raise `PictureError` for values that need more bits than the header says, or are said to be signed and are not."
@@ -210,11 +214,11 @@ def _check_bits(ds: 'pydicom.Dataset', frame: int) -> None:
     from pydicom.uid import RLELossless
     syntax, bits, room = ds.file_meta.TransferSyntaxUID, ds.BitsStored, ds.get('BitsAllocated')
     signed = ds.PixelRepresentation
-    if room not in (8, 16) or (ds.get('SamplesPerPixel') or 1) > 1 or _has_overlay(ds): return
+    if room not in (8, 16) or (ds.get('SamplesPerPixel') or 1) > 1: return
     whole = syntax.is_encapsulated and syntax != RLELossless # decoded with all its bits, whatever the header says
     if not signed and (bits == room or whole): return
     px = pixel_array(ds, index=frame, raw=True, correct_unused_bits=False, apply_jls_sign_correction=False)
-    px = px.view(f'u{px.itemsize}')[::max(1, px.size // ENOUGH_BITS)]
+    px = px.view(f'u{px.itemsize}')[::max(1, px.size // ENOUGH_BITS)] & ~px.dtype.type(_overlay_bits(ds))
     top = px >> (bits - 1 if signed else bits)
     numbers = px.view(f'i{px.itemsize}') if signed else px
     if not (top.any() and top[~_painted(numbers, ds)].any()): return
@@ -296,7 +300,7 @@ def _decode_frame(
     "A frame of a DICOM data set."
     from pydicom.pixels import apply_color_lut, pixel_array
     px, coloured = pixel_array(ds, index=frame), 0.
-    if ds.PhotometricInterpretation == 'PALETTE COLOR': px = apply_color_lut(px, ds)
+    if ds.PhotometricInterpretation == 'PALETTE COLOR': px = apply_color_lut(px, ds)[..., :3] # the fourth is how opaque
     if px.ndim == 3:
         if ds.PhotometricInterpretation.startswith('YBR'): px = _equal_planes(ds, frame, px)
         px, coloured = cv2.cvtColor(px, cv2.COLOR_RGB2GRAY), colour_share(px)

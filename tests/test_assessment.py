@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from boneage.assessment import FAR, Assessment, Assessor, conclude
-from boneage.child import EXPOSED, MONTH_APART, OLDEST, age_by_dates, parse_sex, read_date, read_patient
+from boneage.child import EXPOSED, MONTH_APART, OLDEST, age_by_dates, find_child, parse_sex, read_date, read_patient
 from boneage.drawn.cohort import draw_phantom
 from boneage.drawn.impostors import NO_HANDS, draw_impostors, two_hands
 from boneage.learn.data import find_dataset, read_labels
@@ -265,6 +265,18 @@ def test_a_series_before_its_study():
     header = dict(PatientBirthDate='20100101', StudyDate='20250601')
     assert 'the age is not used' in read_patient(header | dict(SeriesDate='20200601')).note
     assert read_patient(header | dict(ContentDate='20260601')).age_months == age_by_dates(header)
+
+
+@pytest.mark.parametrize('header, says', [
+    (dict(SeriesDate='20200601'), 'at SeriesDate 2020-06-01'),
+    (dict(ContentDate='20260601'), 'at ContentDate 2026-06-01'),
+    (dict(StudyDate='20200601', LongitudinalTemporalInformationModified='MODIFIED'), 'dates were modified')])
+def test_an_age_by_doubtful_dates_says_so(header, says):
+    """A day that is no exposure's counts where there is no other, and is named; so are dates that were modified."""
+    found = read_patient(dict(PatientBirthDate='20100101') | header)
+    assert found.age_months and says in found.note
+    assert says in find_child(found, 'F', None).note and not find_child(found, 'F', found.age_months).note
+    assert not read_patient(dict(PatientBirthDate='20100101', StudyDate='20200601', ContentDate='20260601')).note
 
 
 @pytest.mark.parametrize('header, says', [

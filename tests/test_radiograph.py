@@ -268,6 +268,21 @@ def test_values_above_bits_stored(tmp_path, bits, beyond):
         read_pixels(write_dicom(tmp_path/'above.dcm', (px * beyond).astype(np.uint16), **stored))
 
 
+def test_an_overlay_excuses_its_own_bit_alone(tmp_path):
+    """In an unused bit it is cut off; values that need more bits than the header says are refused beside it."""
+    px, said = blob().astype(np.uint16) * 16, dict(BitsStored=12, HighBit=11)
+    def with_overlay(px):
+        px = px.copy()
+        px[:9] |= 1 << 15
+        ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', px, **said))
+        ds.add_new(0x60000100, 'US', 16)
+        ds.add_new(0x60000102, 'US', 15)
+        ds.save_as(tmp_path/'a.dcm')
+        return read_pixels(tmp_path/'a.dcm')
+    np.testing.assert_array_equal(with_overlay(px), px)
+    with pytest.raises(PictureError, match='of 14 bits, its header says 12'): with_overlay(px * 4)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(8, 11), st.sampled_from([None, 0, 128, 255]), st.integers(0, 3),
        st.sampled_from(['plain', 'RLELossless', 'JPEGLSLossless']), st.booleans())
@@ -425,6 +440,46 @@ def test_a_table_of_twelve_bits(tmp_path):
     table.add_new('LUTData', 'OW', np.arange(4095, -1, -1).astype('<u2').tobytes())
     read = read_pixels(write_dicom(tmp_path/'a.dcm', px, BitsStored=12, HighBit=11, ModalityLUTSequence=[table]))
     np.testing.assert_array_equal(read, 4095 - px)
+
+
+def test_a_table_of_bytes(tmp_path):
+    """A byte for each of the 256 numbers."""
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [256, 0, 8], 'US'
+    table.add_new('LUTData', 'OW', np.arange(255, -1, -1).astype(np.uint8).tobytes())
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', blob(), ModalityLUTSequence=[table]))
+    np.testing.assert_array_equal(read, 255 - blob())
+
+
+def test_a_palette_that_says_how_opaque_it_is(tmp_path):
+    """Three tables of colours and one of their opacity are grey where the colours are."""
+    ramp, tags = np.arange(256, dtype=np.uint8).tobytes(), {}
+    for name, table in dict(Red=ramp, Green=ramp, Blue=ramp, Alpha=bytes([255] * 256)).items():
+        tags |= {f'{name}PaletteColorLookupTableDescriptor': [256, 0, 8], f'{name}PaletteColorLookupTableData': table}
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', blob(), PhotometricInterpretation='PALETTE COLOR', **tags))
+    np.testing.assert_array_equal(read, blob())
+
+
+def test_an_image_type_of_numbers(tmp_path):
+    """It says nothing of where a picture comes from, and stops nothing."""
+    ds = pydicom.dcmread(write_dicom(tmp_path/'a.dcm', blob()))
+    ds.add_new('ImageType', 'IS', '5')
+    ds.save_as(tmp_path/'a.dcm')
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.dcm'), blob())
+
+
+@pytest.mark.parametrize('where, right', [(range(250, 256), True), ([0], True), ([*range(10), *range(246, 256)], True),
+                                          ([100], False), (range(200, 256), False)])
+def test_a_table_of_greys_with_colours_at_its_ends(tmp_path, where, right):
+    """A screen's few colours before and after the grey levels are no damage; what is amiss among the levels is."""
+    table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+    table[[*where]] = 250, 240, 0
+    px = blob() // 2 + 60
+    image = Image.fromarray(px, 'P')
+    image.putpalette(table.ravel().tolist())
+    image.save(tmp_path/'a.bmp')
+    if right: return np.testing.assert_array_equal(read_pixels(tmp_path/'a.bmp'), px)
+    with pytest.raises(PictureError, match='has gaps'): read_pixels(tmp_path/'a.bmp')
 
 
 def test_padding_without_the_sign_of_its_pixels(tmp_path):

@@ -152,6 +152,33 @@ def test_what_programs_do_is_said(real_data, assessor, tmp_path, change, word):
     assert len(said) >= 12 and alone <= 1 and after >= .9 * len(said), said
 
 
+def test_lost_rows_are_said(real_data, assessor, tmp_path):
+    """A hand that has lost a thirtieth of the picture's rows is mostly refused, or says that they do not fit."""
+    files, told = [f for f in sorted((real_data/'rsna-768/images').iterdir()) if f.stem in WITHHELD][:20], []
+    for file in files:
+        film = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        if not (before := assessor.examine(file, 'F')).found.accepted: continue
+        tip, _, capitate = before.hand.points[:, 1]
+        at = round((tip + 2 * capitate) / 3)
+        cv2.imwrite(str(tmp_path/'cut.png'), np.delete(film, np.s_[at:at + len(film) // 30], 0))
+        after = assessor.assess(tmp_path/'cut.png', 'F')
+        told.append(['its rows' in said.note + said.reason for said in (before.found, after)])
+    alone, cut = np.sum(told, axis=0)
+    assert len(told) >= 12 and alone <= 1 and cut >= .7 * len(told), told
+
+
+def test_another_hand_over_it_is_said(real_data, assessor, tmp_path):
+    """Of most radiographs that have another laid over them, half of each, and that are read, and of none as it is."""
+    files, said = [f for f in sorted((real_data/'rsna-768/images').iterdir()) if f.stem in WITHHELD][:20], []
+    films = [cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in files]
+    for file, film, other in zip(files, films, films[1:]):
+        cv2.imwrite(str(tmp_path/'both.png'), cv2.addWeighted(film, .5, cv2.resize(other, film.shape[::-1]), .5, 0))
+        before, after = assessor.assess(file, 'F'), assessor.assess(tmp_path/'both.png', 'F')
+        if before.accepted and after.accepted: said.append(['one over the other' in f.note for f in (before, after)])
+    alone, over = np.sum(said, axis=0)
+    assert len(said) >= 12 and alone <= 1 and over >= .6 * len(said), said
+
+
 # ONNX Runtime says what PyTorch says
 
 def with_state_of(net, file):

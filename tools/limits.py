@@ -17,6 +17,7 @@ thin: JPEG 2000 of falling size.
 twice: radiographs in which the hand moved between two exposures.
 smears: radiographs of a hand that moved while it was exposed, and blurred ones.
 steps: radiographs of which one half was made darker.
+cuts: radiographs that have lost some rows of their hand, or have some twice, before and after JPEG.
 hands, rows: a row a radiograph, what the questions to its detail and its texture, and boneage.damage.ask_rows, find.
 seams: the same of boneage.damage.seam, and JPEGs of which one byte was turned.
 """
@@ -40,7 +41,7 @@ from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.contrast import count_levels, has_white_marks, piled_up, used_levels
-from boneage.damage import STEP, above_wrist, ask_rows, seam, sudden_step
+from boneage.damage import STEP, above_wrist, ask_rows, hand_rows, seam, sudden_step
 from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, grain, same_size, shading
 from boneage.drawn.cohort import as_dicom
 from boneage.hand import Registered
@@ -51,7 +52,7 @@ from boneage.picture import PictureError
 from boneage.pixel_data import _check_bits
 from boneage.points import beyond_capitate, hand_length
 from boneage.radiograph import read_pixels
-from boneage.silhouette import peak_and_strength
+from boneage.silhouette import ask_detail
 
 WITHHELD = Path(__file__).resolve().parent.parent/'results'/'withheld.csv'
 ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
@@ -394,14 +395,43 @@ def steps(assessor: Assessor, data: Path) -> pd.DataFrame:
                   silent=('silent', 'sum')).reset_index()
 
 
+def lost_rows(film: Film, hand: Registered, share: float, chance: random.Random) -> Iterator[tuple[str, Film]]:
+    "A film without some rows of its hand, the same as JPEG of quality 92, and the film with them twice."
+    many, (top, last) = round(share * len(film.pixels)), hand_rows(hand.points, hand.mask)
+    at = chance.randrange(top + many, last - many)
+    cut = np.delete(film.pixels, np.s_[at:at + many], 0)
+    stored = cv2.imdecode(cv2.imencode('.jpg', cut, [cv2.IMWRITE_JPEG_QUALITY, 92])[1], cv2.IMREAD_GRAYSCALE)
+    twice = np.insert(film.pixels, at, film.pixels[at - many:at], 0)
+    ways = {'lost': cut, 'lost, JPEG': stored, 'twice': twice}
+    yield from ((way, replace(film, pixels=pixels)) for way, pixels in ways.items())
+
+
+def cuts(assessor: Assessor, data: Path) -> pd.DataFrame:
+    chance, table = random.Random(1), []
+    for film, hand, _ in registered(assessor, list(films(data, fold=2))[:60]):
+        before = read(assessor, film.pixels, film.sex)
+        for share in (.01, .02, .04):
+            for way, worse in lost_rows(film, hand, share, chance):
+                cell = dict(rows=way, share=share, refused=True, said=False)
+                try:
+                    found = assessor.register(worse.pixels)
+                    cell |= dict(moved=abs(assessor.read_bone_age(found, film.sex) - before), refused=False,
+                                 said=bool({*found.notes} - {*hand.notes, ''}))
+                except Refusal: pass
+                table.append(cell)
+    by = pd.DataFrame(table).assign(silent=lambda t: (t.moved > 3) & ~t.said).groupby(['rows', 'share'], sort=False)
+    return by.agg(films=('said', 'size'), refused=('refused', 'sum'), said=('said', 'sum'), moved=('moved', 'mean'),
+                  over_three=('moved', lambda m: (m > 3).sum()), silent=('silent', 'sum')).reset_index()
+
+
 def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
     def row(name, film, hand, positive):
         small = same_size(positive, hand.mask, length := hand_length(hand.points))
-        counts, (peaked, coarse) = count_levels(positive, hand.mask), peak_and_strength(hand.canvas)
+        counts = count_levels(positive, hand.mask)
         return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small), levels=used_levels(counts),
                     piled=piled_up(counts), echo=echo(*small), grain=grain(*small), shading=shading(*small),
                     marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand),
-                    step=step_of(hand, positive), peaked=peaked, coarse=coarse)
+                    step=step_of(hand, positive), **ask_detail(hand.canvas)._asdict())
     collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
     with (patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.contrast.MOST_PILED', 1),
           patch('boneage.points.LEAST_WRIST', -np.inf)):
@@ -448,7 +478,7 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 TABLES = {'clipping': clipping, 'heaps': heaps, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist,
           'compression': compression, 'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice,
-          'smears': smears, 'steps': steps, 'hands': hands, 'rows': rows, 'seams': seams}
+          'smears': smears, 'steps': steps, 'cuts': cuts, 'hands': hands, 'rows': rows, 'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:

@@ -5,9 +5,9 @@
 Sixty radiographs of fold 0, none of them withheld. `stretch.csv`: made broader or narrower, and squashed to squares of
 512 px; a row for each stretch: of how many no age was given and of how many a squash was said, then, with the limits of
 the breadth left out, the mean and the 95th percentile of the months that the age moved by, and the mean absolute error.
-`filters.csv`: a row for each thing done to the grey levels: of how many no age was given, of how many something is said
-that is not said of the radiograph itself, the mean months that the others' ages moved by, and how many of those moved
-by more than three months.
+`filters.csv`: a row for each thing done to the grey levels, and for another of the hands laid over it: of how many no
+age was given, of how many something is said that is not said of the radiograph itself, the mean months that the others'
+ages moved by, and how many of those moved by more than three months.
 """
 import sys
 import tempfile
@@ -77,6 +77,14 @@ FILTERS = {
     'closed by 9 px': rank(cv2.MORPH_CLOSE, 9), 'photographed': photographed}
 
 
+def laid_over(film: Film, other: Film) -> dict:
+    "What may come of a plate that was exposed twice, or of one file in another."
+    over = cv2.resize(other.pixels, film.pixels.shape[::-1], interpolation=cv2.INTER_AREA)
+    def with_share(share): return lambda p, _: cv2.addWeighted(p, 1 - share, over, share, 0)
+    return {'a fifth of another hand over it': with_share(.2), 'half of another hand over it': with_share(.5),
+            'the brighter of two hands': lambda p, _: np.maximum(p, over)}
+
+
 def squash(pixels: np.ndarray, stretch: float | str) -> np.ndarray:
     "The picture made broader or narrower, or squashed to a square."
     height, width = pixels.shape
@@ -114,11 +122,12 @@ def filter_table(assessor: Assessor, hands: list[Film]) -> pd.DataFrame:
     "The rows of filters.csv."
     rng, rows = np.random.default_rng(0), []
     with tempfile.TemporaryDirectory() as folder:
-        for film, (name, change) in product(hands, FILTERS.items()):
-            cv2.imwrite(file := f'{folder}/{film.id}.png', change(film.pixels, rng))
-            found = assessor.assess(file, film.sex)
-            rows.append({'id': film.id, 'filter': name, 'age': found.bone_age_months, 'refused': not found.accepted,
-                         'note': found.note})
+        for film, other in zip(hands, [*hands[1:], hands[0]]):
+            for name, change in (FILTERS | laid_over(film, other)).items():
+                cv2.imwrite(file := f'{folder}/{film.id}.png', change(film.pixels, rng))
+                found = assessor.assess(file, film.sex)
+                rows.append({'id': film.id, 'filter': name, 'age': found.bone_age_months,
+                             'refused': not found.accepted, 'note': found.note})
     table = pd.DataFrame(rows).astype(dict(age=float))
     before = table.id.map(table[table['filter'] == 'as it is'].set_index('id').note)
     table['said'] = ~table.refused & (table.note != '') & ((table.note != before) | (table['filter'] == 'as it is'))
