@@ -218,7 +218,8 @@ def _check_bits(ds: 'pydicom.Dataset', frame: int) -> None:
     whole = syntax.is_encapsulated and syntax != RLELossless # decoded with all its bits, whatever the header says
     if not signed and (bits == room or whole): return
     px = pixel_array(ds, index=frame, raw=True, correct_unused_bits=False, apply_jls_sign_correction=False)
-    px = px.view(f'u{px.itemsize}')[::max(1, px.size // ENOUGH_BITS)] & ~px.dtype.type(_overlay_bits(ds))
+    px = px.view(f'u{px.itemsize}')[::max(1, px.size // ENOUGH_BITS)]
+    px = px & ~px.dtype.type(_overlay_bits(ds))
     top = px >> (bits - 1 if signed else bits)
     numbers = px.view(f'i{px.itemsize}') if signed else px
     if not (top.any() and top[~_painted(numbers, ds)].any()): return

@@ -482,6 +482,14 @@ def test_a_table_of_greys_with_colours_at_its_ends(tmp_path, where, right):
     with pytest.raises(PictureError, match='has gaps'): read_pixels(tmp_path/'a.bmp')
 
 
+def test_padding_far_below_signed_numbers(tmp_path):
+    """The lowest number there is, around a picture of signed numbers that are none of them below zero."""
+    px = blob().astype(np.int16) * 16
+    px[:20] = px[:, :20] = -32768
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px.view(np.uint16), PixelRepresentation=1, PixelPaddingValue=-32768))
+    np.testing.assert_array_equal(*(np.diff(each[20:, 20:].astype(int)) for each in (read, px)))
+
+
 def test_padding_without_the_sign_of_its_pixels(tmp_path):
     """-1 in a header of unsigned numbers is the highest of them."""
     px = blob().astype(np.uint16) * 256
