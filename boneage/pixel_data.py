@@ -52,9 +52,9 @@ def _fill_in(ds: 'pydicom.Dataset') -> None:
         if key in ds and ds[key].is_empty: setattr(ds, key, value)
     for table in ds.get('ModalityLUTSequence') or []: # its numbers take 8 bits or 16, of which some say those in use
         entries, _, bits = table.LUTDescriptor
-        if bits == 8 and len(table.LUTData) in (entries, entries + 1): # a byte each, which pydicom reads as two
-            table.LUTData = np.frombuffer(table.LUTData, np.uint8).astype('<u2').tobytes()
-        if bits < 16: table.LUTDescriptor[2] = 16
+        if bits == 8 and isinstance(numbers := table.LUTData, bytes) and len(numbers) in (entries, entries + 1):
+            table.LUTData = np.frombuffer(numbers, np.uint8).astype('<u2').tobytes() # pydicom reads two bytes each
+        if 8 <= bits < 16: table.LUTDescriptor[2] = 16
 
 # %% ../nbs/reading/04_pixel_data.ipynb #e23d609c
 RADIOGRAPHS = ('CR', 'DX', 'RG')  # modalities: computed, digital, and film radiography

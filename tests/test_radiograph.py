@@ -442,11 +442,13 @@ def test_a_table_of_twelve_bits(tmp_path):
     np.testing.assert_array_equal(read, 4095 - px)
 
 
-def test_a_table_of_bytes(tmp_path):
-    """A byte for each of the 256 numbers."""
+@pytest.mark.parametrize('kind, store', [('OW', lambda falling: falling.astype(np.uint8).tobytes()),
+                                         ('OW', lambda falling: falling.astype('<u2').tobytes()), ('US', list)])
+def test_a_table_of_bytes(tmp_path, kind, store):
+    """A byte, or a word, for each of the 256 numbers."""
     table = pydicom.Dataset()
     table.LUTDescriptor, table.ModalityLUTType = [256, 0, 8], 'US'
-    table.add_new('LUTData', 'OW', np.arange(255, -1, -1).astype(np.uint8).tobytes())
+    table.add_new('LUTData', kind, store(np.arange(255, -1, -1)))
     read = read_pixels(write_dicom(tmp_path/'a.dcm', blob(), ModalityLUTSequence=[table]))
     np.testing.assert_array_equal(read, 255 - blob())
 
@@ -486,7 +488,8 @@ def test_padding_far_below_signed_numbers(tmp_path):
     """The lowest number there is, around a picture of signed numbers that are none of them below zero."""
     px = blob().astype(np.int16) * 16
     px[:20] = px[:, :20] = -32768
-    read = read_pixels(write_dicom(tmp_path/'a.dcm', px.view(np.uint16), PixelRepresentation=1, PixelPaddingValue=-32768))
+    signed = dict(PixelRepresentation=1, PixelPaddingValue=-32768)
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px.view(np.uint16), **signed))
     np.testing.assert_array_equal(*(np.diff(each[20:, 20:].astype(int)) for each in (read, px)))
 
 
