@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['WRIST', 'ENDS', 'LEAST_ALIKE', 'LESS_ALIKE', 'MOST_STEP', 'FITTING', 'LESS_FITTING', 'MOST_BROKEN', 'STRIPE',
-           'DARKEST_STRIPE', 'FLAT', 'BLANK', 'ROW_COLUMNS', 'SEAM', 'TORN_SEAM', 'ELSEWHERE', 'SAME', 'SEAM_COLUMNS',
-           'MOST_JUMP', 'STEP', 'FEW', 'STEP_COLUMNS', 'LONG', 'DARK', 'SMALLEST_BOX', 'LARGEST_BOX', 'BOXED', 'EVEN',
-           'CLEAR', 'BESIDE', 'SHIFTED', 'HALVES', 'compare_rows', 'dark_stripe', 'blank_stripe', 'RowFit', 'hand_rows',
-           'ask_rows', 'is_torn', 'seam', 'above_wrist', 'common_change', 'sudden_step', 'without_boxes', 'check_rows']
+           'DARKEST_STRIPE', 'FLAT', 'BLANK', 'ROW_COLUMNS', 'SEAM', 'BLOCK', 'TORN_SEAM', 'ELSEWHERE', 'SAME',
+           'SEAM_COLUMNS', 'MOST_JUMP', 'STEP', 'FEW', 'STEP_COLUMNS', 'LONG', 'DARK', 'SMALLEST_BOX', 'LARGEST_BOX',
+           'BOXED', 'EVEN', 'CLEAR', 'BESIDE', 'SHIFTED', 'HALVES', 'compare_rows', 'dark_stripe', 'blank_stripe',
+           'RowFit', 'hand_rows', 'ask_rows', 'is_torn', 'seam', 'above_wrist', 'common_change', 'sudden_step',
+           'without_boxes', 'check_rows']
 
 # %% ../nbs/reading/12_damage.ipynb #fb7dad75
 from collections.abc import Iterator
@@ -110,7 +111,8 @@ def is_torn(
     return apart or dark or rows.broken > MOST_BROKEN or rows.blank
 
 # %% ../nbs/reading/12_damage.ipynb #8ed6bf16
-SEAM, TORN_SEAM = 2.5, 4  # times that two rows of a hand may differ more than most do: said; refused
+SEAM = 2.5  # times that two rows of a hand may differ more than most do: said
+BLOCK, TORN_SEAM = 4, 4  # rows from one border of blocks to the next, at least; the same at such borders: refused
 ELSEWHERE = 5  # times that two rows may across the whole picture: said
 SAME = .3  # correlation of two rows that show the same structures
 SEAM_COLUMNS = 128  # of a picture, at least, that are searched for seams
@@ -120,22 +122,24 @@ def _jump(
     grey: np.ndarray, # (n + 1, width), single precision
     steps: np.ndarray, # (n, width), from each row to the next, grey levels or 255ths of the picture's range
     part: np.ndarray, # (n, width), bool: of the hand
+    rows: np.ndarray, # that are asked
 ) -> float: # 1: none
     "The largest step between rows of a part of the hand beside those around it and most others."
     n = part.sum(1)
     steps = np.where(3 * n > np.median(n), (steps * part).sum(1) / np.maximum(n, 1), 0)
     pad = np.pad(steps, 2, mode='edge')
     near = np.max([pad[:-4], pad[1:-3], pad[3:-1], pad[4:]], axis=0)
-    jumps = steps / (near + 1)
+    jumps = (steps / (near + 1))[rows]
     jumps /= max(np.quantile(jumps, .9), 1)
     with np.errstate(invalid='ignore'): # a row of one grey fits nothing
         return next((float(jumps[i]) for i in np.argsort(-jumps)
-                     if jumps[i] > 1 and np.corrcoef(grey[i:i + 2, part[i]])[0, 1] > SAME), 1.)
+                     if jumps[i] > 1 and np.corrcoef(grey[rows[i]:rows[i] + 2, part[rows[i]]])[0, 1] > SAME), 1.)
 
 # %% ../nbs/reading/12_damage.ipynb #669760b5
 def seam(
     positive: np.ndarray, # radiograph, bones bright, (height, width), uint8 or uint16
     part: np.ndarray, # (height, width), bool, not empty: what is looked at
+    every: int = 1, # rows: `BLOCK` asks where blocks of a JPEG may begin alone
 ) -> float: # 1: none
     "How much more two rows of a part of a picture differ than those around them and most others."
     rows = np.flatnonzero(part.any(1))
@@ -145,7 +149,8 @@ def seam(
     steps = np.minimum(cv2.absdiff(grey[1:], grey[:-1]) * scale, MOST_JUMP)
     inside = inside[1:] & inside[:-1]
     left = 2 * inside.cumsum(1, np.int32) <= inside.sum(1, np.int32, keepdims=True)
-    return max(_jump(grey, steps, each) for each in (inside, inside & left, inside & ~left))
+    asked = np.arange(-(rows[0] + 1) % every, len(steps), every)
+    return max(_jump(grey, steps, each, asked) for each in (inside, inside & left, inside & ~left))
 
 def above_wrist(
     points: np.ndarray, # (3, 2), pixels, in the order of `POINT_NAMES`
@@ -238,10 +243,10 @@ def check_rows(
     "Raise `PictureError` for a picture whose rows do not fit one another, as after a bad copy."
     positive = without_boxes(positive, mask)
     sideways, along = np.abs(points[0] - points[2]) # to the fingertip
-    hand = above_wrist(points, mask) if along > sideways else above_wrist(points[:, ::-1], mask.T).T
-    jump = seam(positive, hand) if along > sideways else 1 # bones along the rows look like seams
-    if jump > TORN_SEAM or is_torn(ask_rows(positive, points, mask)):
+    upright = along > sideways # else bones run along the rows, and look like seams
+    hand = above_wrist(points, mask) if upright else above_wrist(points[:, ::-1], mask.T).T
+    if upright and seam(positive, hand, BLOCK) > TORN_SEAM or is_torn(ask_rows(positive, points, mask)):
         raise PictureError('its rows do not fit one another: the file is damaged, or several exposures are on it; '
                            'copy it again, or give each hand a picture of its own')
-    shifted = jump > SEAM or seam(positive, np.ones_like(mask)) > ELSEWHERE
+    shifted = upright and seam(positive, hand) > SEAM or seam(positive, np.ones_like(mask)) > ELSEWHERE
     return joined(SHIFTED if shifted else '', HALVES if sudden_step(positive, hand) > STEP else '')

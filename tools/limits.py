@@ -41,7 +41,7 @@ from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.contrast import count_levels, has_white_marks, piled_up, used_levels
-from boneage.damage import STEP, above_wrist, ask_rows, hand_rows, seam, sudden_step
+from boneage.damage import BLOCK, STEP, above_wrist, ask_rows, hand_rows, seam, sudden_step
 from boneage.detail import FINE, LEAST_FINE, echo, fine_detail, grain, same_size, shading
 from boneage.drawn.cohort import as_dicom
 from boneage.hand import Registered
@@ -446,8 +446,9 @@ def rows(assessor: Assessor, data: Path) -> pd.DataFrame:
                              for film, hand, positive in registered(assessor, films(data))])
 
 
-def both_seams(hand: Registered, positive: np.ndarray) -> dict:
-    return dict(hand=seam(positive, above_wrist(hand.points, hand.mask)),
+def seams_of(hand: Registered, positive: np.ndarray) -> dict:
+    part = above_wrist(hand.points, hand.mask)
+    return dict(hand=seam(positive, part), blocks=seam(positive, part, BLOCK),
                 anywhere=seam(positive, np.ones_like(hand.mask)))
 
 
@@ -467,11 +468,11 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
     chance, table = random.Random(1), []
     with patch('boneage.damage.TORN_SEAM', np.inf), patch('boneage.damage.SEAM', np.inf):
         for film, hand, positive in registered(assessor, films(data)):
-            table.append(dict(id=film.id, harmed=False, **both_seams(hand, positive)))
+            table.append(dict(id=film.id, harmed=False, **seams_of(hand, positive)))
         for film in list(films(data, fold=3))[:60]:
             before = read(assessor, film.pixels, film.sex)
             for harmed, hand, positive in registered(assessor, turned(chance, film)):
-                table.append(dict(id=film.id, harmed=True, **both_seams(hand, positive),
+                table.append(dict(id=film.id, harmed=True, **seams_of(hand, positive),
                                   moved=abs(read(assessor, harmed.pixels, film.sex) - before)))
     return pd.DataFrame(table)
 
