@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SAME_ASPECT', 'MOST_STRETCHED', 'FLAT', 'EVEN', 'NARROW', 'NONE', 'PALE', 'MARKED', 'FALSE_COLOURS', 'COLOURS',
-           'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'THIN', 'MORE', 'BLOCKS',
-           'HIDDEN', 'WRITTEN', 'SQUARE', 'QUANTA', 'ELSEWHERE', 'OTHER_PARTS', 'unsquash', 'find_bands', 'is_squared',
-           'fill_frame', 'shows_no_hand', 'find_doubts', 'doubt_shape']
+           'FALSE', 'STRETCHED', 'OBLONG', 'TWO_SHAPES', 'COARSE', 'TOO_COARSE', 'BLOCKY', 'ENLARGED', 'THIN', 'MORE',
+           'BLOCKS', 'HIDDEN', 'WRITTEN', 'SQUARE', 'QUANTA', 'REGULAR', 'WAVES', 'HARMONICS', 'DISTANCES', 'CYCLES',
+           'COUNTED', 'ELSEWHERE', 'OTHER_PARTS', 'unsquash', 'find_bands', 'is_squared', 'fill_frame', 'shows_no_hand',
+           'find_doubts', 'doubt_shape']
 
 # %% ../nbs/reading/05_artefacts.ipynb #1e5c87a2
 from io import BytesIO
@@ -94,6 +95,7 @@ OBLONG = 'its pixels are said to be {:.2f} times as long as wide: if they are sq
 TWO_SHAPES = 'its header says two things of the shape of its pixels: if the first is wrong, so is its age'
 COARSE, TOO_COARSE = .08, .2  # steps of a JPEG in standard deviations of its picture: said; refused
 BLOCKY = 3.5  # times that neighbours differ more across the borders of blocks than within them: said
+ENLARGED = 2.2  # the same, of blocks of another size
 THIN = .15  # bits a pixel of a JPEG 2000: fewer are said
 MORE = 'it holds several pictures, of which this is the age of the first; give each in a file of its own'
 BLOCKS = 'it was compressed strongly for its contrast or is damaged, and its age may be off; give the original'
@@ -127,14 +129,60 @@ def _bits_a_pixel(
     return 8 * len(stream) / px.size if stream.startswith(b'\xff\x4f') else np.inf
 
 # %% ../nbs/reading/05_artefacts.ipynb #c03f56be
+def _changes(
+    px: np.ndarray, # (height, width)
+) -> tuple[np.ndarray, np.ndarray]: # (width - 1,), (height - 1,)
+    "How much neighbours differ, from each column to the next, and from each row."
+    return cv2.absdiff(px[:, 1:], px[:, :-1]).mean(0), cv2.absdiff(px[1:], px[:-1]).mean(1)
+
+# %% ../nbs/reading/05_artefacts.ipynb #d9eb7a09
 def _blockiness(
     px: np.ndarray, # (height, width)
 ) -> float: # 1: as much as within
     "How much more neighbours differ across the borders of blocks of 8 px, wherever they begin and in either direction."
-    means = cv2.absdiff(px[:, 1:], px[:, :-1]).mean(0), cv2.absdiff(px[1:], px[:-1]).mean(1)
+    means = _changes(px)
     def usual(each): return np.sort(each)[:9 * len(each) // 10].mean() # a few edges of the picture are no blocks
     def across(each, k): return usual(each[k::8]) / max(usual(np.delete(each, np.s_[k::8])), 1e-6)
     return max(float(across(each, k)) for each in means for k in range(8))
+
+# %% ../nbs/reading/05_artefacts.ipynb #8be6b09d
+REGULAR = 2.4  # as strong as all harmonics of a distance are on average where there are blocks; others: 1 to 2
+WAVES, HARMONICS = 4096, np.arange(1, 6)  # frequencies that are told apart; of a distance
+DISTANCES = np.r_[4.5:7.6:.02, 8.4:33:.05]  # px, from the border of a block to the next
+CYCLES = HARMONICS / DISTANCES[:, None] # a pixel, of each harmonic
+COUNTED = (CYCLES < .45) & (np.abs(8 * CYCLES - np.round(8 * CYCLES)) > .04) # the others are those of 8 px, or too fine
+
+def _relative(changes: np.ndarray) -> np.ndarray: # the same shape
+    "Differences of neighbours in units of those around them."
+    return changes / np.maximum(cv2.blur(changes[None], (31, 1))[0], 1e-6)
+
+# %% ../nbs/reading/05_artefacts.ipynb #158eed7c
+def _block_size(
+    changes: tuple[np.ndarray, np.ndarray], # as of `_changes`
+) -> float: # px; 0: there is none
+    "The distance at which larger differences of neighbours follow one another, other than 8 px."
+    strength = np.zeros(len(DISTANCES))
+    for each in changes:
+        wave = np.clip(_relative(each) - 1, -.5, .5)
+        wave = (wave - wave.mean()) * np.hanning(len(wave))
+        found = np.abs(np.fft.rfft(wave, WAVES)) / (np.linalg.norm(wave) + 1e-9)
+        near = cv2.dilate(found[None].astype(np.float32), np.ones((1, 3)))[0] # a frequency more or less
+        strength += (near[np.round(CYCLES * WAVES).astype(int) * COUNTED] * COUNTED).sum(1)
+    strength /= 2 * np.maximum(COUNTED.sum(1), 2)
+    return float(DISTANCES[strength.argmax()]) if strength.max() > REGULAR else 0.
+
+# %% ../nbs/reading/05_artefacts.ipynb #b44c4086
+def _resized_blockiness(
+    px: np.ndarray, # (height, width)
+) -> float: # 1: as much as within
+    "How much more neighbours differ across the borders of blocks whose size is not 8 px than within them."
+    if not (smallest := _block_size(changes := _changes(px))): return 1.
+    def across(each, size):
+        place = (np.arange(len(each)) % size * round(size) / size).astype(int) # within a block
+        total = np.bincount(place, np.minimum(_relative(each), 3))
+        means = total / np.bincount(place)
+        return means.max() / max(float(np.median(means)), 1e-6)
+    return float(max(np.mean([across(each, size) for each in changes]) for size in (smallest, 2 * smallest)))
 
 # %% ../nbs/reading/05_artefacts.ipynb #d13d6957
 ELSEWHERE = 'its header names a part of the body that is no hand: see that the picture and the header belong together'
@@ -158,10 +206,11 @@ def find_doubts(
     coarse = _coarseness(stream, px)
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
     if found.coloured > FALSE_COLOURS: raise PictureError(FALSE)
-    blocks = coarse > COARSE or _blockiness(px) > BLOCKY or _bits_a_pixel(stream, px) < THIN
+    blocks = _blockiness(px) > BLOCKY or _resized_blockiness(px) > ENLARGED
+    poor = coarse > COARSE or blocks or _bits_a_pixel(stream, px) < THIN
     shapes = [high / wide for high, wide in found.shapes]
     written = found.header is not None and 'Secondary Capture' in class_name(found.header)
-    texts = ((BLOCKS, blocks), (COLOURS, found.coloured > MARKED), (MORE, found.several), (WRITTEN, written),
+    texts = ((BLOCKS, poor), (COLOURS, found.coloured > MARKED), (MORE, found.several), (WRITTEN, written),
              (TWO_SHAPES, max(shapes) > STRETCHED * min(shapes)), (ELSEWHERE, shows_no_hand(found.header)))
     return [text for text, here in texts if here]
 

@@ -242,11 +242,11 @@ def check_kept(
     files: list[Path], # to read
 ) -> None:
     "Raise a usage error where what is written would take the place of what is read, or of another radiograph."
-    from boneage.picture import is_dicom, is_picture
+    from boneage.picture import first_bytes, is_picture
     if os.path.realpath(out) in map(os.path.realpath, files):
         raise typer.BadParameter(f'{out} is to be read and would be overwritten; name another file')
-    if is_picture(out.name, lambda: is_dicom(out)):
-        raise typer.BadParameter(f'{out} is the name of a picture, or DICOM; name another file to write to')
+    if is_picture(out.name, lambda: first_bytes(out)):
+        raise typer.BadParameter(f'{out} is the name of a picture, or one itself; name another file to write to')
 
 # %% ../nbs/clinic/05_command_line.ipynb #8484047a
 def tell(

@@ -69,14 +69,18 @@ def grain(
     return float(((filled - removed)[inside].mean() + 1e-6) / (finest[inside].mean() + 1e-6)) # of one grey alone too
 
 # %% ../nbs/reading/13_detail.ipynb #5f338091
+def _broad(picture: np.ndarray) -> np.ndarray: # likewise, (height, width), single precision
+    "A picture without what is finer than broad regions, blurred at half its size: that takes a quarter of the time."
+    half = cv2.resize(picture, None, fx=.5, fy=.5, interpolation=cv2.INTER_AREA)
+    return cv2.resize(cv2.GaussianBlur(half, (0, 0), BROAD / 2), picture.shape[::-1])
+
 def shading(
     small: np.ndarray, # of `same_size`
     inside: np.ndarray, # likewise
 ) -> float: # 0 to 1; 0.5 to 0.9 in most radiographs
     "The share of the variance of a hand's grey levels that changes over broad regions."
     weight = inside.astype(np.float32)
-    nearby = np.maximum(cv2.GaussianBlur(weight, (0, 0), BROAD), 1e-6)
-    around = cv2.GaussianBlur(small * weight, (0, 0), BROAD) / nearby
+    around = _broad(small * weight) / np.maximum(_broad(weight), 1e-6)
     return float(1 - (small - around)[inside].var() / (small[inside].var() + 1e-6))
 
 # %% ../nbs/reading/13_detail.ipynb #b803d654
@@ -91,7 +95,7 @@ def echo(
     fine = small - cv2.GaussianBlur(small, (0, 0), EDGES)
     local = cv2.GaussianBlur(fine**2, (0, 0), AROUND)**.5 # edges and grain count alike
     fine = np.where(inside, np.clip(fine / np.maximum(local, 1e-3), -3, 3), 0)
-    fine = np.pad(fine, ((0, 2 * ASIDE[1]),))
+    fine = np.pad(fine, [(0, cv2.getOptimalDFTSize(n + 2 * ASIDE[1]) - n) for n in fine.shape]) # quick to transform
     power = np.abs(np.fft.rfft2(fine))**2
     usual = np.exp(cv2.GaussianBlur(np.log(power + 1e-3).astype(np.float32), (0, 0), AROUND)) # of grain of any size
     y, x = np.indices((2 * ASIDE[1] + 1,) * 2) - ASIDE[1]

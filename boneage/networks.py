@@ -48,6 +48,7 @@ def _session(
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3 # errors alone
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    options.add_free_dimension_override_by_name('n', 1) # pictures
     there = ort.get_available_providers()
     return ort.InferenceSession(data, options, [p for p in PROVIDERS if p in there])
 
@@ -110,7 +111,8 @@ class Network(Session):
 
     def __call__(self, **inputs: np.ndarray) -> np.ndarray:
         "Its answer to arrays by name, single precision, a batch first; raises `WeightsError` where that is no number."
-        answer = self.session.run(None, inputs)[0]
+        one_by_one = [{name: one[None] for name, one in zip(inputs, each)} for each in zip(*inputs.values())]
+        answer = np.concatenate([self.session.run(None, one)[0] for one in one_by_one])
         if not np.isfinite(answer).all():
             raise WeightsError(f'{self.file}: answers with what is no number; copy or train it again')
         return answer

@@ -218,6 +218,35 @@ def test_one_sex_for_all_does_not_go_before_a_column(tmp_path, name, girl, boy):
     assert [job.sex for job in find_jobs([tmp_path/'who.csv'], 'F', warn=[].append)] == ['F', 'M']
 
 
+def test_an_empty_column_of_the_sex_says_nothing(tmp_path):
+    """And does not hide another one: girls would be read as boys."""
+    (tmp_path/'who.csv').write_text('file,Geschlecht,sex\na.png,m,\nb.png,w,NA\n')
+    with pytest.raises(BatchError, match='may say the sex'): find_jobs([tmp_path/'who.csv'], 'M', warn=[].append)
+
+
+@pytest.mark.parametrize('nothing', ['NA', 'n/a', '#N/A', 'NULL'])
+def test_cells_in_which_programs_say_that_they_are_empty(tmp_path, nothing):
+    (tmp_path/'who.csv').write_text(f'file,sex,age_months\na.png,F,{nothing}\nb.png,{nothing},100\n')
+    jobs = [Job(tmp_path/'a.png', 'F'), Job(tmp_path/'b.png', None, 100)]
+    assert find_jobs([tmp_path/'who.csv'], warn=[].append) == jobs
+    (tmp_path/'who.csv').write_text(f'file\n{nothing}\n')
+    with pytest.raises(BatchError, match='no file is named'): find_jobs([tmp_path/'who.csv'])
+
+
+def test_a_folder_of_more_than_pictures(tmp_path):
+    """What begins as a picture is read under any name; what is left out is named, with folders, in one line."""
+    png = cv2.imencode('.png', np.zeros((40, 40), np.uint8))[1].tobytes()
+    for name in ('a.png', 'copy.png (1)', 'no suffix'): (tmp_path/name).write_bytes(png)
+    for name in ('.hidden', 'who.csv', 'report.html', 'b.png.part', 'who.csv.lock', 'DICOMDIR'): (tmp_path/name).touch()
+    said = []
+    assert len(find_jobs([tmp_path], warn=said.append)) == 3 and not said
+    (tmp_path/'more').mkdir()
+    for name in ('c.heic', 'd.webp', 'two\nlines.gif'): (tmp_path/name).touch()
+    assert len(find_jobs([tmp_path], warn=said.append)) == 3
+    assert said == [f'{tmp_path}: not looked at: c.heic, d.webp, more/ and 1 more; '
+                    f'name them, or {tmp_path}/*/* for what is in folders']
+
+
 def test_two_words_for_all_children_may_be_their_sexes(tmp_path):
     """Whatever they are, beside one sex for all, with a sign for neither; more words are a ward or a remark."""
     rows = [f'{n}.png,{n},{"ab"[n % 2]}' for n in range(4)]

@@ -593,6 +593,17 @@ def test_blocks_of_a_compression_before(tmp_path, form):
         assert said in note if said else not note
 
 
+@pytest.mark.parametrize('size', [.5, .7, .85, 1.3])
+@pytest.mark.parametrize('quality, said', [(95, False), (6, True)])
+def test_blocks_of_another_size(tmp_path, hand, size, quality, said):
+    """As where a preview was enlarged, or the JPEG of a larger picture made smaller."""
+    px = cv2.resize(hand.picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    other = cv2.resize(px, None, fx=size, fy=size, interpolation=cv2.INTER_AREA if size < 1 else cv2.INTER_CUBIC)
+    before = cv2.imdecode(np.frombuffer(picture(other, 'JPEG', quality=quality), np.uint8), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(tmp_path/'a.png'), cv2.resize(before, px.shape[::-1], interpolation=cv2.INTER_CUBIC))
+    assert ('compressed strongly' in read_radiograph(tmp_path/'a.png').note) == said
+
+
 @settings(max_examples=30)
 @given(st.floats(.01, .99), st.integers(1, 255))
 def test_a_turned_byte_of_jpeg_2000(tmp_path_factory, where, change):
@@ -1058,3 +1069,107 @@ def test_a_shutter_beyond_all_bounds_takes_no_time(tmp_path, shape, where):
     read = read_pixels(path)
     assert time.monotonic() - start < 5
     np.testing.assert_array_equal(read, read_pixels(write_dicom(tmp_path/'b.dcm', px)))
+
+
+@pytest.mark.parametrize('size', [(40, 60_000), (60_000, 40), (700, 40_000)])
+def test_a_picture_too_narrow_for_a_hand_takes_no_time(tmp_path, size):
+    Image.new('L', size).save(tmp_path/'a.png')
+    begun = time.monotonic()
+    with pytest.raises(PictureError, match='too narrow for a hand'): read_pixels(tmp_path/'a.png')
+    assert time.monotonic() - begun < 5
+
+
+def of_tags(tags, before=b'', behind=b''):
+    """A TIFF of one grey strip: its tags first, then the pixels, then what is behind them."""
+    px, start = blob(), 8 + 2 + 12 * (9 + len(tags)) + 4 + len(before)
+    tags = [(256, 3, 1, 60), (257, 3, 1, 80), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, start),
+            (277, 3, 1, 1), (278, 3, 1, 80), (279, 4, 1, px.size),
+            *((*tag[:3], tag[3] or start + px.size) for tag in tags)]
+    entries = b''.join(struct.pack('<HHII', *tag) for tag in sorted(tags))
+    return b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4) + before + px.tobytes() + behind
+
+
+@pytest.mark.parametrize('tag, held', [
+    ((282, 5, 1), struct.pack('<2I', 1, 1)), ((34377, 7, 90), bytes(range(1, 91)))], ids=['resolution', 'more'])
+def test_a_tiff_whose_values_stand_behind_its_pixels(tmp_path, tag, held):
+    """A resolution, or what a program for photographs keeps: no more pixels."""
+    (tmp_path/'a.tif').write_bytes(of_tags([(*tag, 0)], behind=held))
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.tif'), blob())
+    (tmp_path/'a.tif').write_bytes(of_tags([(*tag, 0)], behind=held + bytes(range(1, 30))))
+    with pytest.raises(PictureError, match='goes on'): read_pixels(tmp_path/'a.tif')
+
+
+MEASURED = """
+import resource, sys, time
+from boneage.picture import PictureError
+from boneage.radiograph import read_pixels
+before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+try: read_pixels(sys.argv[1]); print('read')
+except PictureError as error: print(error)
+assert time.monotonic() - begun < 5 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000 # kB
+"""
+
+
+def many_strips():
+    """A TIFF each of whose strips is the same long piece of the file."""
+    packed = zlib.compress(bytes(50_000_000))
+    n, at = 20_000, 8 + 2 + 12 * 9 + 4
+    tags = [(256, 3, 1, 60), (257, 4, 1, n), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (273, 4, n, at),
+            (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, n, at + 4 * n)]
+    body = struct.pack(f'<{2 * n}I', *[at + 8 * n] * n, *[len(packed)] * n)
+    entries = b''.join(struct.pack('<HHII', *tag) for tag in tags)
+    return b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4) + body + packed
+
+
+@pytest.mark.parametrize('data, line', [
+    (of_tags([(40_000 + n, 7, 500_000, 8) for n in range(2000)], before=bytes(500_000)), 'tags hold more than'),
+    (many_strips(), 'shorter than its strips')], ids=['tags', 'strips'])
+def test_a_tiff_that_names_one_place_time_and_again(tmp_path, data, line):
+    """Pillow and libtiff would copy and unpack it as often: gigabytes of a small file."""
+    (tmp_path/'a.tif').write_bytes(data)
+    done = subprocess.run([sys.executable, '-c', MEASURED, tmp_path/'a.tif'], capture_output=True, text=True)
+    assert done.returncode == 0 and line in done.stdout, done.stdout + done.stderr
+
+
+def test_a_jpeg_with_several_headers_of_a_camera(tmp_path):
+    """Pillow puts them together and copies what each of its tags names."""
+    data = picture(blob(), 'JPEG')
+    header = b'\xff\xe1' + struct.pack('>H', 1000) + b'Exif\0\0' + bytes(992)
+    for n in range(3): (tmp_path/f'{n}.jpg').write_bytes(data[:2] + header * n + data[2:])
+    np.testing.assert_array_equal(read_pixels(tmp_path/'1.jpg'), read_pixels(tmp_path/'0.jpg'))
+    with pytest.raises(PictureError, match='more than one header of a camera'): read_pixels(tmp_path/'2.jpg')
+
+
+@pytest.mark.parametrize('change', [
+    lambda data: data + bytes(4), lambda data: data + bytes(500), # padding
+    lambda data: data[:2] + struct.pack('<I', len(data) - 54) + data[6:], # some count the pixels alone
+    lambda data: data[:2] + bytes(4) + data[6:]]) # or nothing
+def test_a_bmp_that_is_longer_than_it_says(tmp_path, change):
+    (tmp_path/'a.bmp').write_bytes(change(picture(np.array(Image.fromarray(blob()).convert('RGB')), 'BMP')))
+    np.testing.assert_array_equal(read_pixels(tmp_path/'a.bmp'), blob())
+
+
+@pytest.mark.parametrize('tags', [{}, dict(PixelPaddingValue=0)])
+def test_the_lowest_number_beside_signed_ones(tmp_path, hand, tags):
+    """Padding that nobody declares, or under another number: the picture is signed nonetheless."""
+    px = hand.picture.astype(np.int16) * 16
+    px[:30] = px[:, :30] = -2**15
+    read = read_pixels(write_dicom(tmp_path/'a.dcm', px, PixelRepresentation=1, **tags))
+    inner = px[30:, 30:]
+    np.testing.assert_array_equal(read[30:, 30:] - int(read[30:, 30:].min()), inner - int(inner.min()))
+
+
+@pytest.mark.parametrize('key', ['BitsStored', 'SamplesPerPixel'])
+def test_a_zero_is_nothing(tmp_path, key):
+    file = write_dicom(tmp_path/'a.dcm', blob(), **{key: 0})
+    np.testing.assert_array_equal(read_pixels(file), blob())
+
+
+@pytest.mark.parametrize('tags, line', [
+    (dict(HighBit=15), 'is MONOCHROME, which is not read; export it as MONOCHROME2'),
+    (dict(BitsStored=12, HighBit=12), 'has values of 13 bits, its header says 12, in higher places, which is not')])
+def test_numbers_of_a_kind_that_is_not_read(tmp_path, hand, tags, line):
+    file = write_dicom(tmp_path/'a.dcm', hand.picture.astype(np.uint16) << 5, **tags)
+    if 'BitsStored' not in tags: file.write_bytes(file.read_bytes().replace(b'MONOCHROME2 ', b'MONOCHROME  '))
+    with pytest.raises(PictureError) as refused: read_pixels(tmp_path/'a.dcm')
+    assert str(refused.value).startswith(line)

@@ -37,7 +37,7 @@ import pandas as pd
 import pydicom
 from PIL import Image
 
-from boneage.artefacts import _blockiness, _coarseness, find_bands, is_squared
+from boneage.artefacts import ENLARGED, _blockiness, _coarseness, _resized_blockiness, find_bands, is_squared
 from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.contrast import count_levels, has_white_marks, piled_up, used_levels
@@ -59,6 +59,7 @@ ENDS, SHARES = ('black', 'white'), (5, 10, 15, 20, 30) # per cent of the hand
 LENGTHS = (60, 80, 100, 120, 150, 180, 220) # px from capitate to fingertip
 RATES = (10, 25, 50, 75, 100, 150, 200, 300) # times smaller, by JPEG 2000
 QUALITIES, WORST = (90, 75, 60, 50, 40, 30, 20, 10), 7
+SHRUNK, POOR = (.8, .6, .45), (90, 75, 50, 25) # shares of the size; qualities of a JPEG
 BELOW = (.12, .15, .18, .2, .22, .25, .28, .32, .36, .4, .5) # lengths of the hand below the capitate
 HEAPS = (0, .05, .08, .12, .15, .2, .3, 1)
 LEVELS = (0, 6, 8, 10, 12, 16, 24, 48, 256)
@@ -224,6 +225,30 @@ def compression(assessor: Assessor, data: Path) -> pd.DataFrame:
 def blocks(assessor: Assessor, data: Path) -> pd.DataFrame:
     some = list(films(data, fold=2))[:60]
     return in_parts(jpegs(assessor, some, QUALITIES, again=True), 'blocks', 12)
+
+
+def enlarged(px: np.ndarray, share: float, quality: int) -> np.ndarray:
+    "A JPEG of a smaller copy, at the size of the picture."
+    small = cv2.resize(px, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    data = cv2.imencode('.jpg', small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.resize(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), px.shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def resized(assessor: Assessor, data: Path) -> pd.DataFrame:
+    rows = []
+    for film, hand, _ in registered(assessor, list(films(data, fold=4))[:60]):
+        before = assessor.read_bone_age(hand, film.sex)
+        for share, quality in product(SHRUNK, POOR):
+            again = Film(film.id, enlarged(film.pixels, share, quality), film.sex, film.label)
+            for _, found, _ in registered(assessor, [again]):
+                moved = abs(read(assessor, again.pixels, film.sex) - before)
+                rows.append(dict(share=share, quality=quality, said=_resized_blockiness(again.pixels) > ENLARGED,
+                                 moved=moved, off=moved > 3 and found.notes == hand.notes))
+    table = pd.DataFrame(rows).dropna()
+    table['silent'] = table.off & ~table.said
+    by = table.groupby(['share', 'quality'], sort=False)
+    return by.agg(files=('moved', 'size'), said=('said', 'sum'), moved=('moved', 'mean'), off=('off', 'sum'),
+                  silent=('silent', 'sum')).reset_index()
 
 
 def square(pixels: np.ndarray, level: int, first: float) -> np.ndarray:
@@ -431,7 +456,8 @@ def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
         return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small), levels=used_levels(counts),
                     piled=piled_up(counts), echo=echo(*small), grain=grain(*small), shading=shading(*small),
                     marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand),
-                    step=step_of(hand, positive), **ask_detail(hand.canvas)._asdict())
+                    step=step_of(hand, positive), resized=_resized_blockiness(film.pixels),
+                    **ask_detail(hand.canvas)._asdict())
     collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
     with (patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.contrast.MOST_PILED', 1),
           patch('boneage.points.LEAST_WRIST', -np.inf)):
@@ -478,12 +504,14 @@ def seams(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 
 TABLES = {'clipping': clipping, 'heaps': heaps, 'levels': levels, 'hand-size': hand_size, 'wrist': wrist,
-          'compression': compression, 'blocks': blocks, 'borders': borders, 'bits': bits, 'thin': thin, 'twice': twice,
-          'smears': smears, 'steps': steps, 'cuts': cuts, 'hands': hands, 'rows': rows, 'seams': seams}
+          'compression': compression, 'blocks': blocks, 'resized': resized, 'borders': borders, 'bits': bits,
+          'thin': thin, 'twice': twice, 'smears': smears, 'steps': steps, 'cuts': cuts, 'hands': hands, 'rows': rows,
+          'seams': seams}
 
 
 def main(data: str, out: str, *names: str) -> None:
     assessor = Assessor(threads=1)
+    Path(out).mkdir(parents=True, exist_ok=True)
     for name in names or TABLES:
         table = TABLES[name](assessor, Path(data)).round(3)
         table.to_csv(f'{out}/{name}.csv', index=False)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'DATES', 'FOLDERS', 'SEXUAL', 'WORDS', 'MOST_WORDS', 'TABLES', 'WORKBOOKS', 'INTERVALS', 'BatchError',
            'Job', 'parse_date', 'age_on', 'read_sex', 'things_of', 'find_columns', 'sex_unread', 'strange_columns',
-           'read_rows', 'jobs_of', 'is_address', 'read_jobs', 'named_by', 'agree', 'full', 'find_jobs', 'columns',
-           'stamp_of', 'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child', 'check_same_run',
-           'check_not_moved', 'unchanged', 'go_on', 'only_run', 'in_order', 'assess_batch']
+           'read_rows', 'jobs_of', 'is_address', 'read_jobs', 'pictures_of', 'named_by', 'agree', 'full', 'find_jobs',
+           'columns', 'stamp_of', 'as_row', 'in_table', 'writer_of', 'read_row', 'done_before', 'of_child',
+           'check_same_run', 'check_not_moved', 'unchanged', 'go_on', 'only_run', 'in_order', 'assess_batch']
 
 # %% ../../nbs/clinic/01_batch.ipynb #4da346b2
 import csv, glob, os, re, warnings
@@ -23,8 +23,9 @@ from filelock import FileLock, Timeout
 
 # %% ../../nbs/clinic/01_batch.ipynb #f53687eb
 from ..assessment import Assessment, Assessor
-from ..child import DAYS, SEX_WORDS, UNSAID, Rows, parse_age, parse_sex, read_male, spelt, text_rows
-from ..picture import UNREAD, picture_files, whole
+from ..child import (
+    DAYS, NOTHING, SEX_WORDS, UNSAID, Rows, in_line, parse_age, parse_sex, read_male, spelt, text_rows)
+from ..picture import INDEX, NO_PICTURES, UNREAD, picture_files, whole
 
 # %% ../../nbs/clinic/01_batch.ipynb #bad28497
 class BatchError(ValueError):
@@ -124,14 +125,16 @@ def sex_unread(
 ) -> str: # empty: there is none
     "A column that may say the sex and is not understood, where no other one does: by its name, or by its two words."
     things = things_of(names)
-    def words(n): return {cell.strip().lower() for cells in rows for cell in cells[n:n + 1]} - {*UNSAID, '?', '-'}
+    empty = {*UNSAID, *NOTHING, '?', '-'}
+    def words(n): return {cell.strip().lower() for cells in rows for cell in cells[n:n + 1]} - empty
     def suspect(n):
         known = words(n) & WORDS
         both = len(known) > 1 and len(words(n)) <= MOST_WORDS
         return known and known == words(n) or both or len(words(n)) == 2 < len(rows)
     unread = [n for n, thing in enumerate(things) if thing is None
               and (any(part in spelt(names[n]) for part in SEXUAL) or suspect(n))]
-    return '' if 'sex' in things or not unread else repr(names[unread[0]].strip())
+    said = any(words(n) for n, thing in enumerate(things) if thing == 'sex')
+    return '' if said or not unread else repr(names[unread[0]].strip())
 
 def strange_columns(
     names: list[str], # of a header
@@ -163,7 +166,7 @@ def _read_job(cells: list[str], names: list[str], found: dict[str, int]) -> dict
     said = {}
     for thing, n in found.items():
         text = ''.join(cells[n:n + 1]).strip()
-        if text and (value := COLUMNS[spelt(names[n])][1](text)) is not None: said[thing] = value
+        if text.lower() not in NOTHING and (value := COLUMNS[spelt(names[n])][1](text)) is not None: said[thing] = value
     if 'file' not in said: raise ValueError('no file is named; give one')
     born, taken = said.pop('birth date', None), said.pop('date of exposure', None)
     if born and taken: said['age_months'] = age_on(born, taken, said.get('age_months'))
@@ -208,12 +211,25 @@ def read_jobs(
 # %% ../../nbs/clinic/01_batch.ipynb #4481e565
 TABLES, WORKBOOKS = ('.csv', '.tsv', '.txt'), ('.xlsx', '.xls', '.ods')
 
+def pictures_of(folder: Path, warn: Callable[[str], None]) -> list[Path]:
+    "The pictures of a folder; a line says what else is there and may hold some."
+    files = picture_files(folder)
+    def is_aside(name): return name.startswith('.') or name.lower().endswith(NO_PICTURES) or name.upper() == INDEX
+    paths = [path for path in sorted({*folder.iterdir()} - {*files}) if not is_aside(path.name)]
+    others = [in_line(path.name, 60) + '/' * path.is_dir() for path in paths]
+    if others:
+        more = f' and {n} more' if (n := len(others) - 3) > 0 else ''
+        named = ', '.join(others[:3]) + more
+        warn(f'{folder}: not looked at: {named}; name them, or {folder}/*/* for what is in folders')
+    return files
+
+# %% ../../nbs/clinic/01_batch.ipynb #24ffa934
 def named_by(text: str, warn: Callable[[str], None]) -> list[Job]:
     "What a file, a folder, a pattern or a CSV names."
     path = Path(text)
     if path.suffix.lower() in WORKBOOKS: raise BatchError(f'{path}: is a workbook; save the sheet as CSV and give that')
     if path.suffix.lower() in TABLES: return read_jobs(path, warn)
-    if path.is_dir(): return [Job(file) for file in picture_files(path)]
+    if path.is_dir(): return [Job(file) for file in pictures_of(path, warn)]
     if path.exists(): return [Job(path)]
     return [Job(file) for file in map(Path, sorted(glob.glob(text, recursive=True))) if not file.is_dir()]
 

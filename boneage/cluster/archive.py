@@ -38,7 +38,7 @@ from ..clinic.batch import (
     only_run, read_row, read_rows, unchanged, writer_of)
 from .workers import LOCAL, ClusterError, workers
 from ..networks import open_weights
-from ..picture import begins_as_dicom, is_picture, whole
+from ..picture import is_picture, whole
 
 # %% ../../nbs/cluster/03_archive.ipynb #2b935efc
 @contextmanager
@@ -88,11 +88,11 @@ def look(
     if not is_address(text): return named_by(text, warn)
     with reaching(text) as (store, path):
         if store.isfile(path): return [Job(text)]
-        def dicom(name):
-            with store.open(name, 'rb') as file: return begins_as_dicom(file.read(132))
+        def head(name):
+            with store.open(name, 'rb') as file: return file.read(132)
         if store.isdir(path):
             found = [item['name'] for item in store.ls(path, detail=True) if item['type'] == 'file']
-            found = [name for name in found if is_picture(PurePosixPath(name).name, partial(dicom, name))]
+            found = [name for name in found if is_picture(PurePosixPath(name).name, partial(head, name))]
         else: found = [name for name, item in store.glob(path, detail=True).items() if item['type'] == 'file']
         return [Job(store.unstrip_protocol(name)) for name in sorted(found)]
 

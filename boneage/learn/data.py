@@ -28,7 +28,7 @@ from PIL import Image
 
 # %% ../../nbs/learning/02_data.ipynb #8ac3f920
 from ..child import (
-    OLDEST, SEX_COLOURS, SEX_NAMES, SEXES, parse_number, parse_sex, read_male, spelt, text_rows)
+    NOTHING, OLDEST, SEX_COLOURS, SEX_NAMES, SEXES, parse_number, parse_sex, read_male, spelt, text_rows)
 from ..hand import Registered
 from ..mask import is_negative
 from ..points import POINT_NAMES
@@ -57,7 +57,7 @@ def _find_column(columns: list[str], name: str, csv: str | Path) -> str:
 # %% ../../nbs/learning/02_data.ipynb #118b56e6
 def _number(text: str) -> float:
     "A number; NaN where the cell is empty."
-    return parse_number(text) if text.strip() else float('nan')
+    return float('nan') if text.strip().lower() in NOTHING else parse_number(text)
 
 # %% ../../nbs/learning/02_data.ipynb #8ac7c6d0
 def _side(text: str) -> float:
