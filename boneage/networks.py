@@ -111,8 +111,9 @@ class Network(Session):
 
     def __call__(self, **inputs: np.ndarray) -> np.ndarray:
         "Its answer to arrays by name, single precision, a batch first; raises `WeightsError` where that is no number."
-        one_by_one = [{name: one[None] for name, one in zip(inputs, each)} for each in zip(*inputs.values())]
-        answer = np.concatenate([self.session.run(None, one)[0] for one in one_by_one])
+        pictures = zip(*inputs.values(), strict=True)
+        asked = [{name: one[None] for name, one in zip(inputs, each)} for each in pictures]
+        answer = np.concatenate([self.session.run(None, one)[0] for one in asked])
         if not np.isfinite(answer).all():
             raise WeightsError(f'{self.file}: answers with what is no number; copy or train it again')
         return answer
