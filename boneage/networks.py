@@ -111,8 +111,7 @@ class Network(Session):
 
     def __call__(self, **inputs: np.ndarray) -> np.ndarray:
         "Its answer to arrays by name, single precision, a batch first; raises `WeightsError` where that is no number."
-        pictures = zip(*inputs.values(), strict=True)
-        asked = [{name: one[None] for name, one in zip(inputs, each)} for each in pictures]
+        asked = [{name: one[None] for name, one in zip(inputs, each)} for each in zip(*inputs.values(), strict=True)]
         answer = np.concatenate([self.session.run(None, one)[0] for one in asked])
         if not np.isfinite(answer).all():
             raise WeightsError(f'{self.file}: answers with what is no number; copy or train it again')

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'NO_PICTURES', 'INDEX', 'MOST_PIXELS', 'WIDE', 'MOST_BYTES', 'UNREAD', 'FIRST_GROUPS', 'TIFF', 'OTHERS',
-           'SEVERAL', 'PART', 'CHANNELS', 'WHOLE', 'PASSES', 'SCAN', 'MOST_PARTS', 'MANY', 'LOSSLESS', 'SUBFILE',
-           'ALIKE', 'SIZES', 'SMALLER', 'ROWS', 'PACKED', 'PLANES', 'DEFLATE', 'ENDS', 'COLOURED', 'BITS', 'SIGN',
-           'GREY', 'PictureError', 'read_bytes', 'check_pixels', 'whole', 'write_png', 'begins_as_dicom',
-           'begins_as_picture', 'first_bytes', 'is_dicom', 'is_picture', 'picture_files', 'picture_id',
-           'count_unpacked', 'jpeg_segments', 'has_more', 'check_jpeg', 'colour_share', 'Decoded', 'decode_image']
+           'SEVERAL', 'PART', 'MOST_SEGMENTS', 'MOST_CHUNKS', 'MOST_TAGS', 'MOST_NUMBERS', 'CHANNELS', 'WHOLE',
+           'PASSES', 'SCAN', 'MOST_PARTS', 'MANY', 'LOSSLESS', 'SUBFILE', 'ALIKE', 'SIZES', 'SMALLER', 'ROWS', 'PACKED',
+           'PLANES', 'DEFLATE', 'ENDS', 'COLOURED', 'BITS', 'SIGN', 'GREY', 'PictureError', 'read_bytes',
+           'check_pixels', 'whole', 'write_png', 'begins_as_dicom', 'begins_as_picture', 'first_bytes', 'is_dicom',
+           'is_picture', 'picture_files', 'picture_id', 'count_unpacked', 'jpeg_segments', 'has_more', 'check_jpeg',
+           'colour_share', 'Decoded', 'decode_image']
 
 # %% ../nbs/reading/02_picture.ipynb #7c5d73fb
 import ctypes
@@ -154,6 +155,8 @@ def _check_format(data: bytes) -> None:
 SEVERAL = 'holds more than one picture; give each in a file of its own'
 
 PART = 2**20  # bytes: so much is unpacked at once to be checked
+MOST_SEGMENTS, MOST_CHUNKS = 10_000, 100_000  # parts of a JPEG, of a PNG
+MOST_TAGS, MOST_NUMBERS = 1000, 2**20  # of a page of a TIFF, of a tag
 
 # %% ../nbs/reading/02_picture.ipynb #7b8cbeb0
 def count_unpacked(
@@ -185,12 +188,14 @@ def _png_bytes(
     return sum(rows(*each) for each in (PASSES if interlaced else WHOLE))
 
 def _png_parts(data: bytes) -> Iterator[tuple[bytes, bytes]]: # name; what it holds
-    "The parts of a PNG."
+    "The parts of a PNG; raises `ValueError` for too many."
     at = 8
-    while at + 12 <= len(data):
+    for _ in range(MOST_CHUNKS):
+        if at + 12 > len(data): return
         n = int.from_bytes(data[at:at + 4])
         yield data[at + 4:at + 8], data[at + 8:at + 8 + n]
         at += 12 + n
+    raise ValueError(f'more than {MOST_CHUNKS} parts')
 
 # %% ../nbs/reading/02_picture.ipynb #7fbb177a
 def _check_png(data: bytes) -> None:
@@ -198,10 +203,10 @@ def _check_png(data: bytes) -> None:
     from PIL import Image
     if data.count(b'\0\0\0\rIHDR') > 1: raise PictureError(SEVERAL)
     if b'IEND\xaeB`\x82' not in data: raise EOFError('the PNG has no end')
+    parts = list(_png_parts(data))
     with Image.open(BytesIO(data), formats=('PNG',)) as image:
         try: image.verify()
         except SyntaxError as error: raise ValueError('a checksum of the PNG is wrong') from error
-    parts = list(_png_parts(data))
     size = _png_bytes(parts[0][1])
     if count_unpacked(b''.join(held for name, held in parts if name == b'IDAT'), size) != size:
         raise EOFError('the PNG has more or fewer rows than it says')
@@ -212,14 +217,16 @@ SCAN = 0xda  # the marker of a JPEG that its data follow
 def jpeg_segments(
     stream: bytes, # that may be a JPEG, whole or its first bytes
 ) -> Iterator[tuple[int, int, int]]: # marker; begin and end of what it holds
-    "The segments of a JPEG up to its first data; nothing where it is none."
+    "The segments of a JPEG up to its first data; nothing where it is none; raises `ValueError` for too many."
     at = 2 if stream.startswith(b'\xff\xd8') else len(stream)
-    while at + 4 <= len(stream) and stream[at] == 0xff:
+    for _ in range(MOST_SEGMENTS):
+        if at + 4 > len(stream) or stream[at] != 0xff: return
         if (marker := stream[at + 1]) == 0xff: at += 1 # filled up, as the standard allows before any marker
         else:
             begin, at = at + 4, at + 2 + int.from_bytes(stream[at + 2:at + 4])
             yield marker, begin, at
             if marker == SCAN: return
+    raise ValueError(f'more than {MOST_SEGMENTS} segments')
 
 # %% ../nbs/reading/02_picture.ipynb #d0ec3d38
 MOST_PARTS = 100  # pages of a TIFF, scans of a JPEG: more of them are there to keep a program busy
@@ -308,8 +315,10 @@ def _values(
     counter, place, entry = (8, 8, 'HHQQ') if data[2:4] in (b'+\0', b'\0+') else (2, 4, 'HHII')
     def number(at, size): return int.from_bytes(data[at:at + size], order)
     at = at or number(place, place)
-    begin, end = at + counter, at + counter + struct.calcsize(sign + entry) * number(at, counter)
-    said = struct.iter_unpack(sign + entry, data[begin:end])
+    if (n := number(at, counter)) > MOST_TAGS: raise ValueError(f'more than {MOST_TAGS} tags')
+    begin, end = at + counter, at + counter + struct.calcsize(sign + entry) * n
+    said = [*struct.iter_unpack(sign + entry, data[begin:end])]
+    if any(kind in SIZES and many > MOST_NUMBERS for _, kind, many, _ in said): raise ValueError('too many numbers')
     sizes = ((first, many * SIZES.get(kind, 1)) for _, kind, many, first in said)
     return [(first, first + n) for first, n in sizes if n > place], number(end, place)
 

@@ -1122,7 +1122,7 @@ def many_strips():
 
 
 @pytest.mark.parametrize('data, line', [
-    (of_tags([(40_000 + n, 7, 500_000, 8) for n in range(2000)], before=bytes(500_000)), 'tags hold more than'),
+    (of_tags([(40_000 + n, 7, 2_000_000, 8) for n in range(900)], before=bytes(2_000_000)), 'tags hold more than'),
     (many_strips(), 'shorter than its strips')], ids=['tags', 'strips'])
 def test_a_tiff_that_names_one_place_time_and_again(tmp_path, data, line):
     """Pillow and libtiff would copy and unpack it as often: gigabytes of a small file."""
@@ -1173,3 +1173,67 @@ def test_numbers_of_a_kind_that_is_not_read(tmp_path, hand, tags, line):
     if 'BitsStored' not in tags: file.write_bytes(file.read_bytes().replace(b'MONOCHROME2 ', b'MONOCHROME  '))
     with pytest.raises(PictureError) as refused: read_pixels(tmp_path/'a.dcm')
     assert str(refused.value).startswith(line)
+
+
+MANY = 500_000
+ITEM = b'\xfe\xff\x00\xe0\0\0\0\0'  # an empty one, and an empty piece of compressed pixels
+
+
+def of_segments(tmp_path): return b'\xff\xd8' + b'\xff\xe5\0\2' * MANY + picture(blob(), 'JPEG')[2:]
+
+
+def of_filling(tmp_path): return b'\xff\xd8' + b'\xff' * 4 * MANY + picture(blob(), 'JPEG')[2:]
+
+
+def of_chunks(tmp_path):
+    chunk, data = b'\0\0\0\0IDAT' + struct.pack('>I', zlib.crc32(b'IDAT')), picture(blob(), 'PNG')
+    return data[:33] + chunk * MANY + data[33:]
+
+
+def of_many_tags(tmp_path):
+    tags = [(256, 3, 1, 60), (257, 3, 1, 80), (258, 3, 1, 8), (262, 3, 1, 1), (273, 16, 1, 16), (279, 16, 1, 4800)]
+    tags += [(300 + i % 60_000, 3, 1, 1) for i in range(MANY)]
+    entries = b''.join(struct.pack('<HHQQ', *tag) for tag in tags)
+    body = blob().tobytes() + struct.pack('<Q', len(tags)) + entries + bytes(8)
+    return b'II+\0\x08\0\0\0' + struct.pack('<Q', 4816) + body
+
+
+def before_the_pixels(tmp_path, more):
+    data = write_dicom(tmp_path/'whole.dcm', blob()).read_bytes()
+    at = data.index(b'\xe0\x7f\x10\0')
+    return data[:at] + more + data[at:]
+
+
+def of_elements(tmp_path):
+    elements = (struct.pack('<2H2sH', 0x29 + 2 * (i >> 16), i & 0xffff, b'LO', 0) for i in range(MANY))
+    return before_the_pixels(tmp_path, b''.join(elements))
+
+
+def of_items(tmp_path):
+    more = struct.pack('<2H2sHI', 0x29, 0x1010, b'SQ', 0, 2**32 - 1) + ITEM * MANY + b'\xfe\xff\xdd\xe0\0\0\0\0'
+    return before_the_pixels(tmp_path, more)
+
+
+def of_items_of_a_table(tmp_path):
+    return before_the_pixels(tmp_path, struct.pack('<2H2sHI', 0x28, 0x3000, b'SQ', 0, 8 * MANY) + ITEM * MANY)
+
+
+def of_pieces(tmp_path):
+    ds = pydicom.dcmread(write_dicom(tmp_path/'whole.dcm', blob()))
+    ds.compress(pydicom.uid.RLELossless)
+    ds.save_as(tmp_path/'whole.dcm')
+    data = (tmp_path/'whole.dcm').read_bytes()
+    at = data.rindex(b'\xfe\xff\xdd\xe0')
+    return data[:at] + ITEM * MANY + data[at:]
+
+
+@pytest.mark.parametrize('make', [of_segments, of_filling, of_chunks, of_many_tags, of_elements, of_items,
+                                  of_items_of_a_table, of_pieces])
+def test_millions_of_small_parts(tmp_path, make):
+    """Each takes a program some microseconds: they are not gone through, or the picture is read without them."""
+    (tmp_path/'a').write_bytes(make(tmp_path))
+    begun = time.monotonic()
+    try: np.testing.assert_array_equal(read_pixels(tmp_path/'a'), blob())
+    except PictureError as refused: assert 'more' in str(refused)
+    else: assert make is of_items_of_a_table
+    assert time.monotonic() - begun < 5
