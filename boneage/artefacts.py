@@ -137,17 +137,16 @@ def _changes(
 
 # %% ../nbs/reading/05_artefacts.ipynb #d9eb7a09
 def _blockiness(
-    px: np.ndarray, # (height, width)
+    changes: tuple[np.ndarray, np.ndarray], # as of `_changes`
 ) -> float: # 1: as much as within
     "How much more neighbours differ across the borders of blocks of 8 px, wherever they begin and in either direction."
-    means = _changes(px)
     def usual(each): return np.sort(each)[:9 * len(each) // 10].mean() # a few edges of the picture are no blocks
     def across(each, k): return usual(each[k::8]) / max(usual(np.delete(each, np.s_[k::8])), 1e-6)
-    return max(float(across(each, k)) for each in means for k in range(8))
+    return max(float(across(each, k)) for each in changes for k in range(8))
 
 # %% ../nbs/reading/05_artefacts.ipynb #8be6b09d
 REGULAR = 2.4  # as strong as all harmonics of a distance are on average where there are blocks; others: 1 to 2
-WAVES, HARMONICS = 4096, np.arange(1, 6)  # frequencies that are told apart; of a distance
+WAVES, HARMONICS = 4096, np.arange(1, 6)  # differences that are looked at, at most; of a distance
 DISTANCES = np.r_[4.5:7.6:.02, 8.4:33:.05]  # px, from the border of a block to the next
 CYCLES = HARMONICS / DISTANCES[:, None] # a pixel, of each harmonic
 COUNTED = (CYCLES < .45) & (np.abs(8 * CYCLES - np.round(8 * CYCLES)) > .04) # the others are those of 8 px, or too fine
@@ -163,7 +162,7 @@ def _block_size(
     "The distance at which larger differences of neighbours follow one another, other than 8 px."
     strength = np.zeros(len(DISTANCES))
     for each in changes:
-        wave = np.clip(_relative(each) - 1, -.5, .5)
+        wave = np.clip(_relative(each[:WAVES]) - 1, -.5, .5)
         wave = (wave - wave.mean()) * np.hanning(len(wave))
         found = np.abs(np.fft.rfft(wave, WAVES)) / (np.linalg.norm(wave) + 1e-9)
         near = cv2.dilate(found[None].astype(np.float32), np.ones((1, 3)))[0] # a frequency more or less
@@ -173,14 +172,14 @@ def _block_size(
 
 # %% ../nbs/reading/05_artefacts.ipynb #b44c4086
 def _resized_blockiness(
-    px: np.ndarray, # (height, width)
+    changes: tuple[np.ndarray, np.ndarray], # as of `_changes`
 ) -> float: # 1: as much as within
     "How much more neighbours differ across the borders of blocks whose size is not 8 px than within them."
-    if not (smallest := _block_size(changes := _changes(px))): return 1.
+    if not (smallest := _block_size(changes)): return 1.
     def across(each, size):
         place = (np.arange(len(each)) % size * round(size) / size).astype(int) # within a block
         total = np.bincount(place, np.minimum(_relative(each), 3))
-        means = total / np.bincount(place)
+        means = total / np.maximum(np.bincount(place), 1)
         return means.max() / max(float(np.median(means)), 1e-6)
     return float(max(np.mean([across(each, size) for each in changes]) for size in (smallest, 2 * smallest)))
 
@@ -206,7 +205,8 @@ def find_doubts(
     coarse = _coarseness(stream, px)
     if coarse > TOO_COARSE: raise PictureError(HIDDEN)
     if found.coloured > FALSE_COLOURS: raise PictureError(FALSE)
-    blocks = _blockiness(px) > BLOCKY or _resized_blockiness(px) > ENLARGED
+    changes = _changes(px)
+    blocks = _blockiness(changes) > BLOCKY or _resized_blockiness(changes) > ENLARGED
     poor = coarse > COARSE or blocks or _bits_a_pixel(stream, px) < THIN
     shapes = [high / wide for high, wide in found.shapes]
     written = found.header is not None and 'Secondary Capture' in class_name(found.header)

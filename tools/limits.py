@@ -37,7 +37,8 @@ import pandas as pd
 import pydicom
 from PIL import Image
 
-from boneage.artefacts import ENLARGED, _blockiness, _coarseness, _resized_blockiness, find_bands, is_squared
+from boneage.artefacts import (
+    ENLARGED, _blockiness, _changes, _coarseness, _resized_blockiness, find_bands, is_squared)
 from boneage.assessment import Assessor
 from boneage.child import Refusal
 from boneage.contrast import count_levels, has_white_marks, piled_up, used_levels
@@ -202,7 +203,7 @@ def jpegs(assessor: Assessor, all_films: Iterable[Film], qualities: tuple, again
             px = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
             file = Path(folder, 'again.png' if again else 'once.jpg')
             file.write_bytes((cv2.imencode('.png', px)[1] if again else data).tobytes())
-            rows.append(dict(step=_coarseness(data.tobytes(), px), blocks=_blockiness(px),
+            rows.append(dict(step=_coarseness(data.tobytes(), px), blocks=_blockiness(_changes(px)),
                              age=assessor.assess(file, film.sex).bone_age_months,
                              before=read(assessor, film.pixels, film.sex)))
     return pd.DataFrame(rows).astype(float).dropna(subset='before')
@@ -242,8 +243,9 @@ def resized(assessor: Assessor, data: Path) -> pd.DataFrame:
             again = Film(film.id, enlarged(film.pixels, share, quality), film.sex, film.label)
             for _, found, _ in registered(assessor, [again]):
                 moved = abs(read(assessor, again.pixels, film.sex) - before)
-                rows.append(dict(share=share, quality=quality, said=_resized_blockiness(again.pixels) > ENLARGED,
-                                 moved=moved, off=moved > 3 and found.notes == hand.notes))
+                said = _resized_blockiness(_changes(again.pixels)) > ENLARGED
+                rows.append(dict(share=share, quality=quality, said=said, moved=moved,
+                                 off=moved > 3 and found.notes == hand.notes))
     table = pd.DataFrame(rows).dropna()
     table['silent'] = table.off & ~table.said
     by = table.groupby(['share', 'quality'], sort=False)
@@ -456,7 +458,7 @@ def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
         return dict(data=name, id=film.id, length=round(length), fine=fine_detail(*small), levels=used_levels(counts),
                     piled=piled_up(counts), echo=echo(*small), grain=grain(*small), shading=shading(*small),
                     marked=has_white_marks(positive, hand.mask), wrist=wrist_of(hand),
-                    step=step_of(hand, positive), resized=_resized_blockiness(film.pixels),
+                    step=step_of(hand, positive), resized=_resized_blockiness(_changes(film.pixels)),
                     **ask_detail(hand.canvas)._asdict())
     collections = ('rsna-768', 1), ('rsna-fullsize', 1), ('rsna-299', 11)
     with (patch('boneage.contrast.FEWEST_LEVELS', 0), patch('boneage.contrast.MOST_PILED', 1),
@@ -467,7 +469,7 @@ def hands(assessor: Assessor, data: Path) -> pd.DataFrame:
 
 def rows(assessor: Assessor, data: Path) -> pd.DataFrame:
     with patch('boneage.damage.is_torn', lambda *_: False), patch('boneage.damage.TORN_SEAM', np.inf):
-        return pd.DataFrame([dict(id=film.id, blocks=_blockiness(film.pixels),
+        return pd.DataFrame([dict(id=film.id, blocks=_blockiness(_changes(film.pixels)),
                                   **ask_rows(positive, hand.points, hand.mask)._asdict())
                              for film, hand, positive in registered(assessor, films(data))])
 
