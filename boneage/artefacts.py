@@ -145,7 +145,7 @@ def _blockiness(
     return max(float(across(each, k)) for each in changes for k in range(8))
 
 # %% ../nbs/reading/05_artefacts.ipynb #8be6b09d
-REGULAR = 2.4  # as strong as all harmonics of a distance are on average where there are blocks; others: 1 to 2
+REGULAR = 2.4  # as strong as all harmonics of a distance are on average where there are blocks; most others: 1 to 2
 WAVES, HARMONICS = 4096, np.arange(1, 6)  # differences that are looked at, at most; of a distance
 DISTANCES = np.r_[4.5:7.6:.02, 8.4:33:.05]  # px, from the border of a block to the next
 CYCLES = HARMONICS / DISTANCES[:, None] # a pixel, of each harmonic
